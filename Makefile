@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# A few targets over meson and ninja.  `make` builds build/warren.
+
+BUILD = build
+PREFIX = /usr/local
+DESTDIR =
+FUZZ_SECONDS = 60
+BENCH_ARGS =
+
+# Debian packages; each target installs only its own.
+DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libisal-dev \
+	libdeflate-dev libjansson-dev scdoc
+DEPS_DEMO = bup rsync jq
+DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
+	fuse3 python3-fuse mount procps bsdutils python3
+DEPS_LINT = clang clang-format cppcheck shellcheck
+DEPS_FUZZ = clang libclang-rt-14-dev
+DEPS_BENCH = restic borgbackup casync
+
+export LC_ALL = C.UTF-8
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+# Unit tests are built only on request, so cmocka is no need of `make`.
+$(BUILD)/build.ninja:
+	@tools/deps.sh look $(DEPS_BUILD)
+	meson setup $(BUILD) -Dtests=false -Dprefix=$(PREFIX)
+
+deps:
+	@tools/deps.sh install $(DEPS_BUILD)
+deps-demo:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_DEMO)
+deps-check:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_CHECK)
+deps-lint:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_LINT)
+deps-fuzz:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_FUZZ)
+deps-bench:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_DEMO) $(DEPS_BENCH)
+
+demo: deps-demo
+	@$(MAKE) --no-print-directory all
+	tools/demo.sh $(abspath $(BUILD))/warren
+
+# ONLY=00-frame runs the suites whose name contains that.
+check: deps-check
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=true
+	@ninja -C $(BUILD) all meson-test-prereq
+	@tools/check.sh $(BUILD) $(ONLY)
+
+check-asan: deps-check
+	@test -f build-asan/build.ninja || meson setup build-asan -Dtests=true \
+		-Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+	@ninja -C build-asan all meson-test-prereq
+	@tools/check.sh build-asan $(ONLY)
+
+fuzz: deps-fuzz
+	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dtests=false \
+		-Dfuzz=true -Dbuildtype=debugoptimized
+	@ninja -C build-fuzz
+	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS) $(ONLY)
+
+bench: deps-bench
+	@$(MAKE) --no-print-directory all
+	WARREN_BIN=$(abspath $(BUILD))/warren bench/run $(BENCH_ARGS)
+
+lint: deps-lint
+	@tools/lint.sh
+
+format:
+	clang-format -i $$(tools/sources.sh)
+
+install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	DESTDIR='$(DESTDIR)' meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) build-asan build-fuzz
+
+.PHONY: all deps deps-demo deps-check deps-lint deps-fuzz deps-bench demo check check-asan fuzz \
+	bench lint format install clean

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text: UTF-8 checks, units, times, numbers from users. Pure. */
+#ifndef WR_STR_H
+#define WR_STR_H
+
+#include "base/err.h"
+
+/* Length in bytes of the well-formed UTF-8 sequence at p (1..4), 0 if there is none. */
+size_t wr_utf8_len(const uint8_t *p, size_t len);
+bool wr_utf8_valid(const void *bytes, size_t len);
+/* Copy with every invalid byte replaced by U+FFFD; the caller frees it. */
+char *wr_utf8_lossy(const void *bytes, size_t len);
+/* Standard base64 with padding; the caller frees it. */
+char *wr_base64(const void *bytes, size_t len);
+
+/* Whole decimal number without sign, all of s. */
+int wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err);
+/* Bytes: digits with an optional K, M, G, T, P (1024-based; KiB, MiB, ... also taken). */
+int wr_parse_size(const char *s, uint64_t *out, struct wr_err *err);
+
+/* By value, so nobody owns them. */
+struct wr_short {
+	char s[40];
+};
+struct wr_short wr_fmt_bytes(uint64_t bytes);	  /* 1.5 MiB */
+struct wr_short wr_fmt_count(uint64_t n);	  /* 64,000 */
+struct wr_short wr_fmt_utc(int64_t seconds);	  /* 2026-11-22T10:15:30Z (RFC 3339) */
+struct wr_short wr_fmt_snap_name(int64_t seconds); /* 2026-11-22-101530, UTC */
+struct wr_short wr_fmt_seconds(double s);	  /* 0.42 s, 3 min 10 s */
+
+/* Seconds since the epoch of a UTC calendar time; month 1..12. False when out of range. */
+bool wr_utc_seconds(int year, int month, int day, int hour, int min, int sec, int64_t *out);
+
+#endif

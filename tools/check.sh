@@ -1,0 +1,117 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Run every suite against a build and count: the unit tests that meson knows and the bats files of
+# test/cli, all through TAP.
+#   check.sh BUILD [PART]   PART: only suites whose name contains it
+# Suites run side by side, except bats files that say "# alone" in their first ten lines: those
+# measure time or use what there is only one of.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+build=$1
+part=${2-}
+jobs=${JOBS:-$(nproc)}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+
+export WARREN_BIN=$PWD/$build/warren
+if meson introspect --buildoptions "$build" |
+	jq -e '.[] | select(.name == "b_sanitize" and .value != "none")' >/dev/null; then
+	# Tests that limit or measure memory and time look at this.
+	export WARREN_SANITIZED=1
+fi
+export ASAN_OPTIONS=${ASAN_OPTIONS-detect_leaks=1:detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1:halt_on_error=1}
+# The settings of whoever runs the tests stay out of them.
+unset WARREN_REPO WARREN_CRASH NO_COLOR BUP_DIR GIT_DIR
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC
+
+# name TAB command, one suite per line
+suites() {
+	meson introspect --tests "$build" |
+		jq -r '.[] | [.name, (.cmd | @sh)] | @tsv'
+	for f in test/cli/*.bats; do
+		[ -e "$f" ] || continue
+		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --formatter tap $f"
+	done
+}
+
+# A suite that dies, stops short of its plan or fails without saying so has failed.
+count() {
+	awk -v rc="$1" -v err="$3" '
+	/^1\.\.[0-9]+/ { plan = substr($1, 4) + 0; planned = 1; if (/# *[Ss][Kk][Ii][Pp]/) { skip++; plan = 1 } }
+	/^ok .*# *[Ss][Kk][Ii][Pp]/ { skip++; sub(/^ok [0-9]+ (- )?/, ""); print "    skipped: " $0; next }
+	/^ok / { ok++; next }
+	/^not ok / { bad++; sub(/^not ok [0-9]+ (- )?/, ""); print "    FAILED: " $0; show = 1; next }
+	/^ *#/ && show { print "        " $0 }
+	END {
+		if (!planned || ok + bad + skip < plan || (rc != 0 && !bad)) {
+			bad++
+			print "    FAILED: ended with status " rc " after " ok + bad + skip - 1 " of " plan + 0 " tests"
+			while ((getline line < err) > 0 && n++ < 60)
+				print "        " line
+		}
+		print ok + 0, bad + 0, skip + 0
+	}' "$2"
+}
+
+passed=0 failed=0 skipped=0
+report() {
+	local name=$1 out ok bad skip
+	out=$(count "$(cat "$work/$name.rc")" "$work/$name.tap" "$work/$name.err")
+	read -r ok bad skip <<<"${out##*$'\n'}"
+	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+	printf '%-24s %4d passed, %d failed, %d skipped  (%s s)\n' "$name" "$ok" "$bad" "$skip" \
+		"$(cat "$work/$name.time")"
+	[ "$out" = "${out##*$'\n'}" ] || printf '%s\n' "${out%$'\n'*}"
+	rm "$work/$name.done"
+}
+
+run() {
+	local name=$1 cmd=$2 begin=$SECONDS
+	CMOCKA_MESSAGE_OUTPUT=TAP bash -c "$cmd" >"$work/$name.tap" 2>"$work/$name.err" </dev/null
+	echo $? >"$work/$name.rc"
+	echo $((SECONDS - begin)) >"$work/$name.time"
+	touch "$work/$name.done"
+}
+
+report_done() {
+	local f
+	for f in "$work"/*.done; do
+		[ -e "$f" ] && report "$(basename "$f" .done)"
+	done
+}
+
+is_alone() {
+	[[ $2 == *.bats ]] && head -n 10 "${2##* }" | grep -q '^# alone'
+}
+
+alone=()
+running=0
+while IFS=$'\t' read -r name cmd; do
+	[[ $name == *"$part"* ]] || continue
+	if is_alone "$name" "$cmd"; then
+		alone+=("$name" "$cmd")
+		continue
+	fi
+	while ((running >= jobs)); do
+		wait -n
+		running=$((running - 1))
+		report_done
+	done
+	run "$name" "$cmd" &
+	running=$((running + 1))
+done < <(suites)
+wait
+report_done
+for ((i = 0; i < ${#alone[@]}; i += 2)); do
+	run "${alone[i]}" "${alone[i + 1]}"
+	report_done
+done
+
+if ((passed + failed + skipped == 0)); then
+	echo "no suite was run" >&2
+	failed=1
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))
