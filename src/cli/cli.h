@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands.  A run function gives the exit status of success (0, or 3 if there were warnings)
+ * or -1 with *err set; main reports that and turns its code into an exit status. */
+#ifndef WR_CLI_H
+#define WR_CLI_H
+
+#include "cli/options.h"
+
+#define WR_EXIT_WARNINGS 3
+
+/* The table, groups in front of their commands; an entry with path NULL ends it. */
+extern const struct wr_cmd wr_commands[];
+/* The entry with this path, or NULL. */
+const struct wr_cmd *wr_cmd_find(const char *path);
+/* The longest path that argv begins with (NULL if none); *out_words tells how many words it has. */
+const struct wr_cmd *wr_cmd_match(int argc, const char *const *argv, int *out_words);
+/* The last words of the commands directly below a group ("" = top), ends with NULL; the caller
+ * frees the array and the words in it stay borrowed. */
+const char **wr_cmd_children(const char *group);
+
+/* help.c: to standard output; cmd NULL = the top. */
+void wr_help_print(const struct wr_cmd *cmd);
+
+int wr_cmd_help(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_version(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_completion(const struct wr_args *a, struct wr_err *err);
+
+int wr_cmd_repo_init(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_save(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_snapshots(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_ls(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_cat(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_diff(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_find(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_history(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_tag(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_branch(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_restore(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_verify(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_repo_stat(const struct wr_args *a, struct wr_err *err);
+
+#endif

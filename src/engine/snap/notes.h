@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of paths for receipts: what was skipped and why, what is left out and how large. */
+#ifndef WR_NOTES_H
+#define WR_NOTES_H
+
+#include "base/base.h"
+
+/* LIMIT: entries named in a list of skipped or left-out paths; the rest is counted. */
+#define WR_LIST_MAX 10000
+
+/* A path with a reason, or with a size. */
+struct wr_note {
+	char *path; /* relative to the root, any bytes */
+	size_t path_len;
+	const char *reason; /* static text */
+	uint64_t bytes;
+};
+struct wr_notes {
+	struct wr_note *note;
+	size_t count, cap;
+	uint64_t more; /* beyond WR_LIST_MAX */
+};
+void wr_notes_add(struct wr_notes *n, const char *path, size_t len, const char *reason,
+		  uint64_t bytes);
+void wr_notes_fini(struct wr_notes *n);
+
+#endif
