@@ -12,7 +12,8 @@ DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libi
 	libdeflate-dev libjansson-dev scdoc
 DEPS_DEMO = bup rsync jq
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
-	fuse3 python3-fuse mount procps bsdutils python3
+	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
+	python3 xxd
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
 DEPS_BENCH = restic borgbackup casync

@@ -122,7 +122,7 @@ class Case:
 
         def grow():
             trees.append(victim)
-            time.sleep(measure.SETTLE_S)
+            measure.settle()
 
         def warren():
             runs = {"find": [], "unchanged": [], "changed": []}
@@ -203,7 +203,7 @@ class Case:
             self.attempt("restore", peer.name, lambda: peer_restore(peer))
 
     def save_all(self):
-        time.sleep(measure.SETTLE_S)
+        measure.settle()
         self.runner.run(*self.warren.save(self.tree))
         self.peers = [p for p in self.peers if self.attempt(
             "save before restore", p.name, lambda: self.runner.run(*p.save(self.tree)))]
@@ -221,7 +221,7 @@ class Case:
                 same.append(self.save_warren(False))
                 for path in victims:
                     trees.append(path)
-                time.sleep(measure.SETTLE_S)
+                measure.settle()
                 os.sync()
                 restored.append(self.runner.run(*self.warren.restore(self.tree)))
                 if [os.path.getsize(v) for v in victims] != sizes:
@@ -255,7 +255,7 @@ class Case:
     def run(self):
         """The case as data."""
         census = trees.census(self.tree)
-        time.sleep(2 * measure.SETTLE_S)
+        measure.settle()
         self.first_saves()
         self.later_saves()
         self.verifies()
@@ -269,7 +269,7 @@ def scale(runner, warren, tree, count):
     case = Case("scaling", tree, runner, warren, [], 0)
     row = {"files": count, "threads": {}}
     log(f"scaling: {count} files")
-    time.sleep(2 * measure.SETTLE_S)
+    measure.settle()
     for threads in (1, 2):
         option = ("--threads", str(threads))
         first = []

@@ -17,7 +17,7 @@ import sys
 import time
 
 MIB = 1 << 20
-SETTLE_S = 1.2  # older than the times that careful tools distrust
+SETTLE_S = 1.2
 
 
 class Failed(Exception):
@@ -85,6 +85,11 @@ class Runner:
         with open(self.err, encoding="utf-8", errors="replace") as f:
             lines = f.read().replace(self.work, "WORK").strip().splitlines()
         return lines[-1][:200] if lines else "no message"
+
+
+def settle():
+    """Let files grow older than the times that careful tools distrust."""
+    time.sleep(SETTLE_S)
 
 
 def rss_floor():

@@ -4,6 +4,7 @@ measurement; nothing is run here.  Each tool has one repository, at self.repo.""
 
 import os
 import shutil
+import sys
 
 from measure import first_line
 
@@ -137,6 +138,20 @@ class Casync(Tool):
 
 
 PEERS = (Bup, Restic, Borg, Casync)
+
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def find_warren():
+    """The program to measure, and what every run needs besides it."""
+    path = os.path.abspath(os.environ.get("WARREN_BIN") or os.path.join(ROOT, "build", "warren"))
+    if not os.access(path, os.X_OK):
+        sys.exit("bench: no warren at build/warren; build it, or name it in $WARREN_BIN")
+    for program in ("git", "find", "cp", "sync"):
+        if not shutil.which(program):
+            sys.exit(f"bench: '{program}' is needed and not installed")
+    return path
 
 
 def find_stat(tree):

@@ -191,7 +191,7 @@ fresh() {
 		head -c 100000 /dev/urandom >big/noise
 		attempt repo save -q -n big big
 	}
-	points=$(grep -rhoE 'wr_crash_point\("[^"]+"\)' "$ROOT/src" | sed 's/.*"\(.*\)".*/\1/' | sort -u)
+	points=$(grep -rhoE --exclude='*_test.c' 'wr_crash_point\("[^"]+"\)' "$ROOT/src" | sed 's/.*"\(.*\)".*/\1/' | sort -u)
 	[ "$(wc -l <<<"$points")" -ge 10 ]
 	mkdir big
 	for point in $points; do

@@ -175,6 +175,12 @@ need() {
 	command -v "$1" >/dev/null || skip "needs $1"
 }
 
+# unshare -m wants a root directory that is a mount point; that of a plain chroot is none.
+need_private_mounts() {
+	need_root
+	unshare -m true 2>/dev/null || skip "needs a mount namespace of its own"
+}
+
 # Limits and measurements of time and memory mean nothing with sanitizers.
 need_plain_build() {
 	[ -z "${WARREN_SANITIZED-}" ] || skip "measures, so not with sanitizers"

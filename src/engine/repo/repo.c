@@ -156,6 +156,13 @@ no_repo(const char *path, const char *why, struct wr_err *err)
 	return wr_err_hint(err, "make a repository with 'warren repo init'");
 }
 
+/* A disk that fails must not look like a repository that is not there. */
+static bool
+disk_failed(int e)
+{
+	return e && e != ENOENT && e != ENOTDIR;
+}
+
 static int
 open_dirs(struct wr_repo *r, const char *path, struct wr_err *err)
 {
@@ -168,8 +175,7 @@ open_dirs(struct wr_repo *r, const char *path, struct wr_err *err)
 	if (!is_dir(r->fd, "objects/pack")) {
 		int git_fd;
 
-		/* A disk that fails must not look like a repository that is not there. */
-		if (errno && errno != ENOENT && errno != ENOTDIR)
+		if (disk_failed(errno))
 			return wr_err_sys(err, "look at '%s/objects/pack'", WR_Q(path));
 		if (!is_dir(r->fd, ".git/objects/pack"))
 			return no_repo(path, "is not a repository", err);
@@ -182,8 +188,11 @@ open_dirs(struct wr_repo *r, const char *path, struct wr_err *err)
 	} else {
 		r->path = wr_strdup(path);
 	}
+	errno = 0;
 	if (!is_repo(r->fd))
-		return no_repo(path, "is an unfinished repository without HEAD", err);
+		return disk_failed(errno)
+			   ? wr_err_sys(err, "look at '%s/HEAD'", WR_Q(path))
+			   : no_repo(path, "is an unfinished repository without HEAD", err);
 	r->objects_fd = openat(r->fd, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r->objects_fd >= 0)
 		r->pack_fd = openat(r->objects_fd, "pack", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -271,6 +271,23 @@ wr_apply_unlock(int fd)
 	return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
 }
 
+uint64_t
+wr_apply_locks(const struct wr_meta *m)
+{
+	return S_ISREG(m->mode) || S_ISDIR(m->mode) ? m->attr & ATTR_LOCKS : 0;
+}
+
+bool
+wr_apply_lock(int fd, uint64_t locks)
+{
+	unsigned flags = 0;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return true; /* a file system without flags has none to restore */
+	flags |= (unsigned)locks;
+	return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0 || errno != EPERM;
+}
+
 static int
 apply_owner(const struct wr_apply *a, struct wr_apply_to *p, const struct wr_meta *want,
 	    unsigned *lost, struct wr_err *err)

@@ -64,5 +64,8 @@ int wr_apply_meta(const struct wr_apply *a, struct wr_apply_to *p, const struct 
 /* Take away immutable and append-only, which forbid every change. False if there were none or it
  * failed. fd: open on a regular file or directory. */
 bool wr_apply_unlock(int fd);
+/* Those two flags of a record. They must be set last: nothing that has them can be renamed. */
+uint64_t wr_apply_locks(const struct wr_meta *m);
+bool wr_apply_lock(int fd, uint64_t locks); /* false: not permitted */
 
 #endif

@@ -2,12 +2,15 @@
 #include "engine/snap/hardlink.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/snap/apply.h"
 #include "sys/fs.h"
 
 enum group_state { GROUP_MAKING = 1, GROUP_READY, GROUP_FAILED };
@@ -223,6 +226,26 @@ open_parent(int root_fd, const char *path, const char **out_base)
 	return fd;
 }
 
+/* An immutable file takes no further name: for this moment it is not. */
+static int
+link_locked(int from, const char *base, int dirfd, const char *name)
+{
+	WR_SCOPED(wr_closep) int here = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	WR_SCOPED(wr_closep)
+	int fd = openat(here, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	unsigned flags = 0;
+	int rc;
+
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || !wr_apply_unlock(fd)) {
+		errno = EPERM;
+		return -1;
+	}
+	rc = linkat(from, base, dirfd, name, 0);
+	if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0)
+		return -1;
+	return rc;
+}
+
 int
 wr_relinks_make(int root_fd, const struct wr_relink_at *at, int dirfd, const char *name)
 {
@@ -230,7 +253,10 @@ wr_relinks_make(int root_fd, const struct wr_relink_at *at, int dirfd, const cha
 	WR_SCOPED(wr_closep) int from = open_parent(root_fd, at->path, &base);
 	struct stat st;
 
-	if (from < 0 || linkat(from, base, dirfd, name, 0) < 0)
+	if (from < 0)
+		return -1;
+	if (linkat(from, base, dirfd, name, 0) < 0 &&
+	    (errno != EPERM || link_locked(from, base, dirfd, name) < 0))
 		return -1;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -1;

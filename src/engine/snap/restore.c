@@ -452,6 +452,16 @@ commit_cache(struct wr_rs *rs, const struct wr_id *tree, const struct wr_id *com
 	wr_rs_settle_links(rs, tree, commit);
 }
 
+/* Does what is made in this directory get ACLs or flags from it? */
+static bool
+hands_down(int fd)
+{
+	unsigned flags = 0;
+
+	return fgetxattr(fd, "system.posix_acl_default", NULL, 0) >= 0 ||
+	       (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & WR_ATTR_VISIBLE));
+}
+
 static int
 walk(struct wr_rs *rs, const struct wr_id *tree, bool existed, struct wr_err *err)
 {
@@ -472,6 +482,7 @@ walk(struct wr_rs *rs, const struct wr_id *tree, bool existed, struct wr_err *er
 		d->old_block = 0;
 	if (!existed) {
 		d->dress = d->differs = true;
+		d->inherits = d->fd >= 0 && hands_down(d->fd);
 		wr_rs_did(d, NULL, "create", &rs->n.created);
 	}
 	wr_pool_push(rs->pool, wr_rs_dir_run, d);
@@ -606,7 +617,6 @@ restore_one(struct wr_rs *rs, const struct wr_snap *snap, const struct wr_dirent
 	struct wr_rs_item it = {.want = ent};
 	struct wr_rs_dir *d;
 	struct stat st;
-	unsigned flags = 0;
 	bool saved = true;
 
 	res->one_file = rs->lone = true;
@@ -636,8 +646,7 @@ restore_one(struct wr_rs *rs, const struct wr_snap *snap, const struct wr_dirent
 		wr_rs_dir_free(d);
 		return wr_err_sys(err, "open the target");
 	}
-	d->inherits = fgetxattr(d->fd, "system.posix_acl_default", NULL, 0) >= 0 ||
-		      (ioctl(d->fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & WR_ATTR_VISIBLE));
+	d->inherits = hands_down(d->fd);
 	if (saved)
 		wr_rs_entry(d, &it);
 	else
@@ -671,9 +680,12 @@ wr_restore(struct wr_repo *r, const struct wr_snap *snap, const char *path, cons
 		res.seconds = (double)(wr_clock_mono_ns() - start) / 1e9;
 		*out = res;
 	} else {
-		if (res.has_safety && !*err->hint)
-			wr_err_hint(err, "what was there before is in snapshot " WR_SAFETY_BRANCH
-					 "/%s", res.safety_name);
+		if (res.has_safety) {
+			struct wr_err e = *err;
+
+			wr_err_hint(err, "%s%swhat was there before is in snapshot %s/%s", e.hint,
+				    *e.hint ? "; " : "", WR_SAFETY_BRANCH, res.safety_name);
+		}
 		take_result(&rs, &res);
 		wr_restore_result_fini(&res);
 	}

@@ -148,13 +148,36 @@ wr_rs_may_touch(struct wr_rs_dir *d, struct wr_rs_item *it, const struct stat *s
 	return false;
 }
 
-/* Retry what an immutable or append-only file forbids. */
 static bool
 unlock(const struct wr_rs_dir *d, const char *name)
 {
-	WR_SCOPED(wr_closep) int fd = errno == EPERM ? open_live(d->fd, name) : -1;
+	WR_SCOPED(wr_closep) int fd = open_live(d->fd, name);
 
 	return fd >= 0 && wr_apply_unlock(fd);
+}
+
+/* unlink and rename, also of what is immutable or append-only. */
+static int
+unlink_any(const struct wr_rs_dir *d, const char *name)
+{
+	if (unlinkat(d->fd, name, 0) == 0)
+		return 0;
+	return errno == EPERM && unlock(d, name) ? unlinkat(d->fd, name, 0) : -1;
+}
+
+static int
+rename_any(const struct wr_rs_dir *d, const char *from, const char *to)
+{
+	bool again;
+
+	if (renameat(d->fd, from, d->fd, to) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -1;
+	again = unlock(d, from);
+	again = unlock(d, to) || again;
+	errno = EPERM;
+	return again ? renameat(d->fd, from, d->fd, to) : -1;
 }
 
 bool
@@ -181,8 +204,7 @@ wr_rs_remove(struct wr_rs_dir *d, struct wr_rs_item *it)
 		return false;
 	if (!rs->o->dry_run) {
 		wr_rs_touch(d);
-		if (unlinkat(d->fd, it->name, 0) < 0 &&
-		    (!unlock(d, it->name) || unlinkat(d->fd, it->name, 0) < 0)) {
+		if (unlink_any(d, it->name) < 0) {
 			it->state = WR_RS_NOT;
 			wr_rs_skip_sys(d, it->name, "remove");
 			return false;
@@ -520,8 +542,7 @@ put_over(struct job *j, const char *tmp, struct stat *st)
 	} else if (!wr_rs_may_touch(d, it, &now)) {
 		return -1;
 	}
-	if (renameat(d->fd, tmp, d->fd, it->name) < 0 &&
-	    (!unlock(d, it->name) || renameat(d->fd, tmp, d->fd, it->name) < 0)) {
+	if (rename_any(d, tmp, it->name) < 0) {
 		give_up(j, "rename");
 		return -1;
 	}
@@ -532,6 +553,22 @@ put_over(struct job *j, const char *tmp, struct stat *st)
 		return -1;
 	}
 	return 0;
+}
+
+/* Immutable and append-only, which had to wait for the rename. */
+static int
+put_locks(struct job *j, uint64_t locks, struct stat *st)
+{
+	WR_SCOPED(wr_closep) int fd = open_live(j->d->fd, j->it->name);
+	struct stat now;
+
+	if (fd < 0 || fstat(fd, &now) < 0 || now.st_ino != st->st_ino) {
+		give_up(j, "open");
+		return -1;
+	}
+	if (!wr_apply_lock(fd, locks))
+		wr_rs_lost(j->d, j->it->name, WR_LOST_FLAGS);
+	return fstat(fd, st);
 }
 
 static void
@@ -545,8 +582,10 @@ bring(struct job *j, const struct wr_relink_at *at)
 	struct wr_statkey key;
 	struct stat st;
 	struct wr_ts now = wr_clock_inode();
+	uint64_t locks = replace ? wr_apply_locks(&j->want) : 0;
 	int rc = 0;
 
+	j->want.attr &= ~locks;
 	if (replace) {
 		/* Ask now, so that nothing is written in vain. */
 		if (fstatat(d->fd, it->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -569,7 +608,9 @@ bring(struct job *j, const struct wr_relink_at *at)
 			now = wr_clock_inode();
 			rc = put_over(j, tmp, &st);
 			if (rc < 0)
-				unlinkat(d->fd, tmp, 0);
+				(void)unlink_any(d, tmp); /* the next restore tries again */
+			else if (locks)
+				rc = put_locks(j, locks, &st);
 		}
 		if (rc == 0) {
 			wr_statkey_of(&st, &key);

@@ -122,6 +122,8 @@ find_tip(struct save *s, struct wr_err *err)
 		return -1;
 	}
 	if (wr_repo_read_commit(s->reader, &s->tip, &s->tip_commit, err) < 0) {
+		if (err->code == WR_E_NOT_FOUND)
+			wr_err_recode(err, WR_E_CORRUPT); /* the branch says it is there */
 		wr_err_wrap(err, "newest snapshot of branch '%s'", branch);
 		return wr_err_hint(err, "run `warren repo verify` to see what is damaged");
 	}

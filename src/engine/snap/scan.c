@@ -43,11 +43,14 @@ struct wr_scan {
 	} *worker; /* one per thread */
 
 	atomic_ullong files, dirs, bytes, todo_files, todo_bytes;
+	atomic_bool incomplete; /* something that is there could not be looked at */
+	int root_errno;		/* why the root could not be read, 0 if it could */
 	pthread_mutex_t mutex;
 	struct wr_links links;	    /* guarded by mutex, fixed after the run */
 	struct place *places;	    /* guarded by mutex */
-	struct block_set dirty;	    /* guarded by mutex, fixed after the run */
-	struct block_set with_links; /* the same */
+	/* Seen and unchanged with all below; what was not seen is not in it. */
+	struct block_set clean;	     /* guarded by mutex, fixed after the run */
+	struct block_set with_links; /* the same; those of clean with hard links below */
 	struct wr_notes left_out;   /* filled at the end */
 	uint64_t left_out_files, left_out_bytes;
 };
@@ -117,9 +120,11 @@ finished(struct node *n)
 		struct node *up = n->parent;
 		struct wr_scan *s = n->s;
 
-		if (n->block && (n->dirty || n->has_links)) {
+		if (n->block && !n->dirty) {
 			pthread_mutex_lock(&s->mutex);
-			set_add(n->dirty ? &s->dirty : &s->with_links, n->block);
+			set_add(&s->clean, n->block);
+			if (n->has_links)
+				set_add(&s->with_links, n->block);
 			pthread_mutex_unlock(&s->mutex);
 		}
 		if (up && n->dirty)
@@ -154,6 +159,17 @@ push_child(struct node *parent, const char *path, size_t name_len, uint64_t bloc
 	atomic_fetch_add(&parent->unopened, 1);
 	atomic_fetch_add(&parent->pending, 1);
 	wr_pool_push(n->s->pool, scan_dir, n);
+}
+
+/* A directory could not be looked at: the second pass finds out why, if it fails there too. */
+static void
+unseen(struct node *n, int e)
+{
+	n->dirty = true;
+	if (e != ENOENT)
+		n->s->incomplete = true;
+	if (!n->parent)
+		n->s->root_errno = e;
 }
 
 /* Is this entry as the cache says? Also tells the link table of inodes with several names. */
@@ -198,7 +214,9 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 
 	if (!is_dir) {
 		if (fstatat(n->fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-			n->dirty = true; /* the second pass finds out why */
+			n->dirty = true;
+			if (errno != ENOENT)
+				s->incomplete = true;
 			return;
 		}
 		is_dir = S_ISDIR(st.st_mode);
@@ -298,7 +316,7 @@ enter(struct node *n, struct stat *st)
 		opened(n->parent);
 	}
 	if (n->fd < 0 || fstat(n->fd, st) < 0) {
-		n->dirty = true;
+		unseen(n, errno);
 		return false;
 	}
 	if (n->place)
@@ -323,10 +341,13 @@ scan_dir(void *arg)
 	struct wr_scan *s = n->s;
 	struct worker *w = &s->worker[wr_pool_self(s->pool)];
 	bool cached = false;
+	struct wr_err err = WR_ERR_INIT;
 	struct stat st;
 
-	if (!enter(n, &st) || wr_listing_read(&w->listing, n->fd, NULL) < 0) {
-		n->dirty = true;
+	if (!enter(n, &st))
+		goto out;
+	if (wr_listing_read(&w->listing, n->fd, &err) < 0) {
+		unseen(n, err.sys_errno);
 		goto out;
 	}
 	if (!n->place) {
@@ -388,10 +409,8 @@ conclude(struct wr_scan *s)
 		doubt = g->mixed || wr_link_hash(key.p, key.len) != g->cached_hash;
 	}
 	if (doubt)
-		for (size_t i = 0; i < s->with_links.cap; i++)
-			for (uint64_t bits = s->with_links.bits[i]; bits; bits &= bits - 1)
-				set_add(&s->dirty, ((uint64_t)i << 12) +
-						       ((uint64_t)__builtin_ctzll(bits) << 6));
+		for (size_t i = 0; i < WR_MIN(s->clean.cap, s->with_links.cap); i++)
+			s->clean.bits[i] &= ~s->with_links.bits[i];
 }
 
 int
@@ -436,6 +455,12 @@ wr_scan_run(int root_fd, struct wr_pool *pool, const struct wr_scan_opts *o,
 		wr_buf_fini(&s->worker[i].path);
 	}
 	free(wr_steal(&s->worker));
+	if (s->root_errno) {
+		errno = s->root_errno;
+		wr_err_sys(err, "read the directory to save");
+		wr_scan_free(s);
+		return -1;
+	}
 	*out = s;
 	return 0;
 }
@@ -447,7 +472,7 @@ wr_scan_free(struct wr_scan *s)
 		return;
 	wr_links_fini(&s->links);
 	wr_notes_fini(&s->left_out);
-	free(s->dirty.bits);
+	free(s->clean.bits);
 	free(s->with_links.bits);
 	free(s->worker);
 	free(s->link_root);
@@ -482,7 +507,7 @@ wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_byt
 bool
 wr_scan_clean(const struct wr_scan *s, uint64_t block)
 {
-	return block && !set_has(&s->dirty, block);
+	return block && set_has(&s->clean, block);
 }
 
 unsigned
@@ -490,12 +515,16 @@ wr_scan_link_key(const struct wr_scan *s, dev_t dev, ino_t ino, struct wr_buf *o
 {
 	const struct wr_link_group *g = wr_links_find(&s->links, dev, ino);
 
-	if (!g)
-		return 0;
 	wr_buf_adds(out, s->link_root);
-	wr_buf_add8(out, '/');
-	wr_buf_adds(out, g->path);
-	return g->names;
+	if (g) {
+		wr_buf_addf(out, "/%s", g->path);
+		return s->incomplete ? WR_MAX(g->names, 2u) : g->names;
+	}
+	if (!s->incomplete)
+		return 0;
+	/* Names that only the second pass meets must still find each other. */
+	wr_buf_addf(out, "/.inode-%ju-%ju", (uintmax_t)dev, (uintmax_t)ino);
+	return 2;
 }
 
 uint32_t

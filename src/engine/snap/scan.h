@@ -47,7 +47,8 @@ const struct wr_notes *wr_scan_left_out(const struct wr_scan *s, uint64_t *out_f
 bool wr_scan_clean(const struct wr_scan *s, uint64_t block);
 /* Key of the hard-link group of an inode with several names: link_root/PATH of the name that sorts
  * last (what a fresh `bup index` of the tree records).  Appended to *out; gives the number of names
- * met in the tree, 0 if the inode was not met. */
+ * met in the tree, 0 if the inode was not met.  When parts of the tree could not be looked at there
+ * may be more names: then at least 2. */
 unsigned wr_scan_link_key(const struct wr_scan *s, dev_t dev, ino_t ino, struct wr_buf *out);
 uint32_t wr_link_hash(const void *key, size_t len); /* never 0 */
 

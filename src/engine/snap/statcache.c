@@ -193,6 +193,35 @@ wr_cached_dir_fini(struct wr_cached_dir *d)
 	wr_buf_fini(&d->storage);
 }
 
+/* A head that can be one; its length says how much must follow. */
+static bool
+plausible(const struct block_head *h)
+{
+	return h->magic == BLOCK_MAGIC && h->len >= sizeof(*h) && h->len <= BLOCK_MAX;
+}
+
+bool
+wr_cached_dir_parse(struct wr_cached_dir *d)
+{
+	struct wr_buf *b = &d->storage;
+	struct block_head h;
+
+	if (b->len < sizeof(h))
+		return false;
+	memcpy(&h, b->p, sizeof(h));
+	if (!plausible(&h) || h.len != b->len || checksum(b->p + 8, h.len - 8) != h.crc)
+		return false;
+	d->key = h.key;
+	d->dev = h.dev;
+	d->tree = h.tree;
+	d->count = h.count;
+	d->subtree_bytes = h.subtree_bytes;
+	d->has_links = h.has_links != 0;
+	d->at = b->p + sizeof(h);
+	d->left = h.len - sizeof(h);
+	return true;
+}
+
 bool
 wr_statcache_read(const struct wr_statcache *c, uint64_t off, struct wr_cached_dir *out)
 {
@@ -206,31 +235,22 @@ wr_statcache_read(const struct wr_statcache *c, uint64_t off, struct wr_cached_d
 	/* Most directories are small: one read gets head and entries. */
 	wr_buf_clear(b);
 	wr_buf_reserve(b, guess);
-	n = wr_pread_full(c->fd, b->p, guess, off);
+	n = pread(c->fd, b->p, guess, (off_t)off);
 	if (n < (ssize_t)sizeof(h))
 		return false;
 	memcpy(&h, b->p, sizeof(h));
-	if (h.magic != BLOCK_MAGIC || h.len < sizeof(h) || h.len > BLOCK_MAX)
+	if (!plausible(&h))
 		return false;
-	if (h.len > (size_t)n) {
-		b->len = (size_t)n;
-		wr_buf_reserve(b, h.len - b->len);
-		if (wr_pread_full(c->fd, b->p + b->len, h.len - b->len, off + b->len) !=
-		    (ssize_t)(h.len - b->len))
+	b->len = WR_MIN((size_t)n, (size_t)h.len);
+	if (h.len > b->len) {
+		size_t more = h.len - b->len;
+
+		wr_buf_reserve(b, more);
+		if (wr_pread_full(c->fd, b->p + b->len, more, off + b->len) != (ssize_t)more)
 			return false;
+		b->len = h.len;
 	}
-	b->len = h.len;
-	if (checksum(b->p + 8, h.len - 8) != h.crc)
-		return false;
-	out->key = h.key;
-	out->dev = h.dev;
-	out->tree = h.tree;
-	out->count = h.count;
-	out->subtree_bytes = h.subtree_bytes;
-	out->has_links = h.has_links != 0;
-	out->at = b->p + sizeof(h);
-	out->left = h.len - sizeof(h);
-	return true;
+	return wr_cached_dir_parse(out);
 }
 
 bool

@@ -69,6 +69,8 @@ void wr_statcache_reset(struct wr_statcache *c);
 
 /* Read the block at off. False if damaged: treat the directory as unknown. Thread safe. */
 bool wr_statcache_read(const struct wr_statcache *c, uint64_t off, struct wr_cached_dir *out);
+/* Take apart the block in d->storage. False if it is damaged. */
+bool wr_cached_dir_parse(struct wr_cached_dir *d);
 void wr_cached_dir_fini(struct wr_cached_dir *d);
 /* Next entry; *name borrows from the block. False at the end. */
 bool wr_cached_next(struct wr_cached_dir *d, struct wr_cached *out, const char **name);
