@@ -203,8 +203,7 @@ print_text(const struct run *run)
 	WR_SCOPED(wr_buf_fini) struct wr_buf undo = WR_BUF_INIT;
 	const char *would = run->o.dry_run ? "would be " : "";
 
-	printf("%s %s", run->o.dry_run ? "would restore" : "restored",
-	       wr_snap_name(&run->snap).s);
+	printf("%s %s", run->o.dry_run ? "would restore" : "restored", wr_snap_name(&run->snap).s);
 	if (run->path && *run->path) {
 		printf(":");
 		wr_name_print(run->path, strlen(run->path));

@@ -23,7 +23,7 @@ struct wr_apply {
 	gid_t gid;
 	mode_t umask;
 	struct wr_names *names; /* owners by name where known here; NULL: by number */
-	gid_t *groups;		/* supplementary groups, for all but root */
+	gid_t *groups;          /* supplementary groups, for all but root */
 	size_t group_count;
 };
 void wr_apply_init(struct wr_apply *a, bool no_owner, struct wr_names *names);
@@ -42,10 +42,10 @@ enum wr_lost {
 struct wr_apply_to {
 	int dirfd;
 	const char *name; /* in dirfd; never followed */
-	int fd;		  /* the file itself if it is regular or a directory, else -1 */
-	bool fresh;	  /* just created: nothing but what creation gives is there */
-	bool inherits;	  /* creation may have given ACLs or flags of the parent directory */
-	struct stat st;	  /* mode, uid and gid are kept up to date */
+	int fd;           /* the file itself if it is regular or a directory, else -1 */
+	bool fresh;       /* just created: nothing but what creation gives is there */
+	bool inherits;    /* creation may have given ACLs or flags of the parent directory */
+	struct stat st;   /* mode, uid and gid are kept up to date */
 };
 
 /* The stored metadata as it is wanted here: owner mapped, type bits as `type` (S_IFREG, ...). */

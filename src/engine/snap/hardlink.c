@@ -67,7 +67,8 @@ add_bytes(struct wr_buf *b, struct wr_bytes s)
 }
 
 void
-wr_relink_group(const struct wr_meta *m, const struct wr_id *content, bool chunked, struct wr_id *out)
+wr_relink_group(const struct wr_meta *m, const struct wr_id *content, bool chunked,
+		struct wr_id *out)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
 	struct wr_rd r = wr_rd(m->xattrs.p, m->xattrs.len);
@@ -141,8 +142,8 @@ wr_relinks_claim(struct wr_relinks *l, const struct wr_id *id, struct wr_relink_
 }
 
 void
-wr_relinks_done(struct wr_relinks *l, const struct wr_id *id, const char *path, size_t len, dev_t dev,
-	      ino_t ino)
+wr_relinks_done(struct wr_relinks *l, const struct wr_id *id, const char *path, size_t len,
+		dev_t dev, ino_t ino)
 {
 	struct group *g;
 

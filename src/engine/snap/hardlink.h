@@ -18,7 +18,7 @@ void wr_relinks_free(struct wr_relinks *l);
 
 /* Identity of a group. m must have a hardlink key. */
 void wr_relink_group(const struct wr_meta *m, const struct wr_id *content, bool chunked,
-		   struct wr_id *out);
+		     struct wr_id *out);
 
 struct wr_relink_at {
 	char *path; /* relative to the target */
@@ -26,13 +26,14 @@ struct wr_relink_at {
 	ino_t ino; /* 0: only planned (dry run) */
 };
 
-/* True: the caller is the first and must end with wr_relinks_done or wr_relinks_failed.  False: *out
- * tells where the group's file is; the caller frees out->path. Waits while the first is made. */
+/* True: the caller is the first and must end with wr_relinks_done or wr_relinks_failed.  False:
+ * *out tells where the group's file is; the caller frees out->path. Waits while the first is made.
+ */
 bool wr_relinks_claim(struct wr_relinks *l, const struct wr_id *group, struct wr_relink_at *out);
 /* path: copied. Also to register a file that is there already, or a new file for a group that has
  * as many links as the file system takes. */
 void wr_relinks_done(struct wr_relinks *l, const struct wr_id *group, const char *path, size_t len,
-		   dev_t dev, ino_t ino);
+		     dev_t dev, ino_t ino);
 void wr_relinks_failed(struct wr_relinks *l, const struct wr_id *group);
 
 /* An existing inode with several names may serve one group or one lone file (group NULL): false if

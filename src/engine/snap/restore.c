@@ -552,8 +552,8 @@ open_place(struct wr_rs *rs, const char *dest, const char *stored, char **out_na
 	char *slash = strrchr(dir, '/');
 	struct stat st;
 
-	if (n && dest[n - 1] == '/' && stat(dest, &st) < 0 && errno == ENOENT &&
-	    !rs->o->dry_run && make_target(dest, err) < 0)
+	if (n && dest[n - 1] == '/' && stat(dest, &st) < 0 && errno == ENOENT && !rs->o->dry_run &&
+	    make_target(dest, err) < 0)
 		return -1;
 	if ((n && dest[n - 1] == '/') || (stat(dest, &st) == 0 && S_ISDIR(st.st_mode))) {
 		*out_name = wr_strdup(stored);
@@ -600,8 +600,8 @@ save_place(struct wr_rs *rs, const struct wr_snap *snap, const char *name,
 			wr_repo_unlock(rs->repo);
 	}
 	if (rc == 0) {
-		*out_saved = wr_at_find(rs->worker[0].reader, &tree, name, strlen(name), &at,
-					NULL) == 0;
+		*out_saved =
+		    wr_at_find(rs->worker[0].reader, &tree, name, strlen(name), &at, NULL) == 0;
 		wr_at_fini(&at);
 	}
 	wr_buf_fini(&pattern);
@@ -632,8 +632,7 @@ restore_one(struct wr_rs *rs, const struct wr_snap *snap, const struct wr_dirent
 	}
 	if (it.type == DT_DIR)
 		return wr_err_set(err, WR_E_EXISTS, "'%s' is a directory", WR_Q(res->target));
-	if (it.type != DT_UNKNOWN && may_destroy(rs->o) &&
-	    rs->o->overwrite != WR_OVERWRITE_NEVER &&
+	if (it.type != DT_UNKNOWN && may_destroy(rs->o) && rs->o->overwrite != WR_OVERWRITE_NEVER &&
 	    save_place(rs, snap, name, res, &saved, err) < 0)
 		return -1;
 	it.name = name;

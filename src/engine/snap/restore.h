@@ -5,8 +5,9 @@
  * Writes only what differs, deletes only when told to, never follows a link out of the target:
  * every directory is opened relative to its parent without following links.  A file that is there
  * already is replaced by temporary file and rename, so an open reader never sees a mix; absent ones
- * are made directly.  One sync at the end.  Before the first byte of a user's file is overwritten or
- * deleted the target is saved to branch "safety"; the receipt names that snapshot.  What the rules
+ * are made directly.  One sync at the end.  Before the first byte of a user's file is overwritten
+ * or deleted the target is saved to branch "safety"; the receipt names that snapshot.  What the
+ * rules
  * (.warrenignore, CACHEDIR.TAG) leave out of saves is neither overwritten nor deleted.  Leaves a
  * stat cache behind, so that the next save of the target knows its files.
  */
@@ -28,8 +29,8 @@ enum wr_overwrite {
 struct wr_restore_opts {
 	bool delete_extra;
 	bool dry_run;
-	bool no_owner;	/* leave new files to the calling user */
-	bool names;	/* owner and group by stored name where it exists here, else by number */
+	bool no_owner; /* leave new files to the calling user */
+	bool names;    /* owner and group by stored name where it exists here, else by number */
 	bool no_safety;
 	enum wr_overwrite overwrite;
 	unsigned threads;
@@ -41,10 +42,13 @@ struct wr_restore_opts {
 	void (*action)(void *ctx, const char *op, const char *path, size_t len);
 	void *ctx;
 };
-#define WR_RESTORE_OPTS_INIT {0}
+#define WR_RESTORE_OPTS_INIT \
+	{                    \
+		0            \
+	}
 
 struct wr_restore_result {
-	uint64_t files, dirs;	/* of the snapshot's part */
+	uint64_t files, dirs;                                           /* of the snapshot's part */
 	uint64_t created, replaced, metadata, deleted, unchanged, kept; /* kept: not overwritten */
 	uint64_t bytes_written;
 	struct wr_notes skipped; /* what could not be restored, with the reason: exit status 3 */

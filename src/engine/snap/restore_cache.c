@@ -141,7 +141,7 @@ struct place {
 	char *path; /* "" or with a final slash */
 	uint64_t block;
 	struct wr_id tree; /* wanted there */
-	bool taken;	   /* it, or a directory above, is taken over */
+	bool taken;        /* it, or a directory above, is taken over */
 };
 
 struct places {

@@ -27,7 +27,7 @@
 struct slot {
 	struct wr_id id;
 	uint64_t expect; /* offset in the file, by the names of the chunk tree */
-	uint64_t zeros;	 /* a run of zeros instead of an object */
+	uint64_t zeros;  /* a run of zeros instead of an object */
 	struct wr_buf data;
 	bool large; /* not read yet */
 	bool ready; /* guarded by the feed's mutex */
@@ -218,7 +218,7 @@ struct frame {
 	struct wr_rd rd;
 	uint64_t start; /* offset in the file, by the names above */
 	uint64_t zeros; /* length of the zeros met */
-	bool pure;	/* nothing else was met */
+	bool pure;      /* nothing else was met */
 	bool empty;
 };
 
@@ -250,7 +250,7 @@ parse_offset(const struct wr_tree_entry *e, uint64_t *out)
 		return false;
 	for (size_t i = 0; i < e->name_len; i++) {
 		uint8_t c = e->name[i];
-		unsigned digit = c >= '0' && c <= '9'	? c - 0x30u
+		unsigned digit = c >= '0' && c <= '9'   ? c - 0x30u
 				 : c >= 'a' && c <= 'f' ? c - 0x57u
 							: 16;
 
@@ -287,7 +287,8 @@ add_zeros(struct frame *fr, uint64_t len)
 
 /* Take one entry of the innermost frame: 1 = done, 2 = a frame was opened, 0 = end, -1. */
 static int
-step(struct wr_rs_feed *f, struct wr_rs_worker *w, struct frame *fr, bool may_open, struct wr_err *err)
+step(struct wr_rs_feed *f, struct wr_rs_worker *w, struct frame *fr, bool may_open,
+     struct wr_err *err)
 {
 	struct wr_tree_entry e;
 	uint64_t at, *zeros;

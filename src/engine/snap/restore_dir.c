@@ -128,9 +128,8 @@ create(struct wr_rs_dir *d)
 	d->dress = d->differs = true;
 	if (!rs->o->dry_run) {
 		wr_rs_touch(up);
-		mode = wr_apply_create_mode(&rs->apply, &m,
-					    up->st.st_mode & S_ISGID ? up->st.st_gid
-								     : rs->apply.gid);
+		mode = wr_apply_create_mode(
+		    &rs->apply, &m, up->st.st_mode & S_ISGID ? up->st.st_gid : rs->apply.gid);
 		/* Ours alone until it is complete, and always passable for us. */
 		if (mkdirat(up->fd, d->name, (mode & 0755) | 0700) < 0)
 			return refuse_sys(d, "create directory");
@@ -247,8 +246,7 @@ compare_self(struct wr_rs_dir *d)
 		return;
 	d->differs = rc < 0 || !wr_apply_same(&rs->apply, &want, &m);
 	d->dress = want.has_common && rs->o->overwrite != WR_OVERWRITE_NEVER &&
-		   (rs->o->overwrite != WR_OVERWRITE_NEWER ||
-		    wr_ts_cmp(mtime, want.mtime) < 0);
+		   (rs->o->overwrite != WR_OVERWRITE_NEWER || wr_ts_cmp(mtime, want.mtime) < 0);
 }
 
 /* What the cache knows of the directory. */
@@ -262,14 +260,14 @@ read_cached(struct wr_rs_dir *d)
 	if (!rs->use_cache || !d->old_block ||
 	    !wr_statcache_read(rs->cache, d->old_block, &d->block))
 		return;
-	d->fresh = d->block.dev == d->st.st_dev &&
-		   (!rs->scan || wr_scan_clean(rs->scan, d->old_block));
+	d->fresh =
+	    d->block.dev == d->st.st_dev && (!rs->scan || wr_scan_clean(rs->scan, d->old_block));
 	if (wr_id_is_zero(&d->block.tree))
 		d->have = NULL;
 	else if (!d->remove && wr_id_eq(&d->block.tree, &d->tree))
 		d->have = &d->want;
-	else if (!d->remove && wr_dirview_load(wr_rs_self(rs)->reader, &d->block.tree,
-					       &d->have_own, NULL) == 0)
+	else if (!d->remove &&
+		 wr_dirview_load(wr_rs_self(rs)->reader, &d->block.tree, &d->have_own, NULL) == 0)
 		d->have = &d->have_own;
 	d->cached = wr_calloc(d->block.count + 1u, sizeof(*d->cached));
 	while (n < d->block.count && wr_cached_next(&d->block, &d->cached[n].c, &name))
@@ -298,8 +296,8 @@ is_stray(const struct wr_name *e)
 
 /* Does something there have this name, and do the rules leave it out? */
 static void
-mark_live(struct wr_rs_dir *d, struct wr_rs_item *it, const struct wr_name *e,
-	  struct wr_buf *path, size_t base)
+mark_live(struct wr_rs_dir *d, struct wr_rs_item *it, const struct wr_name *e, struct wr_buf *path,
+	  size_t base)
 {
 	it->type = e->type;
 	if (!d->rules.cachedir && (!d->rules.level || wr_ignore_empty(d->rules.level)))
@@ -328,15 +326,17 @@ merge(struct wr_rs_dir *d, const struct wr_listing *l)
 		const struct wr_dirent *want = i < d->want.count ? &d->want.ent[i] : NULL;
 		const struct wr_name *e = l && j < l->count ? &l->ent[j] : NULL;
 		struct wr_rs_item *it = &d->item[n];
-		int c = !want ? 1 : !e ? -1 : cmp_names(want->name, want->name_len, e->name, e->len);
+		int c = !want ? 1
+			: !e  ? -1
+			      : cmp_names(want->name, want->name_len, e->name, e->len);
 
 		if (c > 0 && is_stray(e) && !d->rs->o->dry_run) {
 			unlinkat(d->fd, e->name, 0);
 			j++;
 			continue;
 		}
-		it->name = c <= 0 ? want->name
-				  : (char *)d->names.p + (e->name - (const char *)l->names.p);
+		it->name =
+		    c <= 0 ? want->name : (char *)d->names.p + (e->name - (const char *)l->names.p);
 		it->name_len = c <= 0 ? (uint16_t)want->name_len : e->len;
 		it->want = c <= 0 ? want : NULL;
 		if (c >= 0)
@@ -344,8 +344,8 @@ merge(struct wr_rs_dir *d, const struct wr_listing *l)
 		while (k < d->cached_count && cmp_names(d->cached[k].name, d->cached[k].c.name_len,
 							it->name, it->name_len) < 0)
 			k++;
-		if (k < d->cached_count && !cmp_names(d->cached[k].name, d->cached[k].c.name_len,
-						      it->name, it->name_len))
+		if (k < d->cached_count &&
+		    !cmp_names(d->cached[k].name, d->cached[k].c.name_len, it->name, it->name_len))
 			it->cached = &d->cached[k].c;
 		if (it->cached && d->have && it->want)
 			it->have = d->have == &d->want

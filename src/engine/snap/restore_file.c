@@ -26,8 +26,8 @@ struct job {
 	struct wr_meta want; /* as wanted here */
 	uint32_t uid, gid;   /* as stored */
 	mode_t type;
-	struct wr_id group; /* of hard links, if want.hardlink is there */
-	bool first;	    /* we make the group's file */
+	struct wr_id group;    /* of hard links, if want.hardlink is there */
+	bool first;            /* we make the group's file */
 	struct wr_ts now;      /* inode clock before anything was looked at */
 	struct wr_statkey key; /* of what is there */
 	dev_t dev;
@@ -92,8 +92,7 @@ hash_file(struct wr_rs *rs, int fd, const struct stat *st, struct wr_content_res
 	struct wr_rs_worker *w = wr_rs_self(rs);
 
 	if (!w->content)
-		w->content =
-		    wr_content_new(rs->pool, NULL, wr_repo_config(rs->repo)->split_bits);
+		w->content = wr_content_new(rs->pool, NULL, wr_repo_config(rs->repo)->split_bits);
 	return wr_content_fd(w->content, fd, (uint64_t)st->st_size,
 			     (uint64_t)st->st_blocks * 512 < (uint64_t)st->st_size, out, err);
 }
@@ -139,8 +138,8 @@ wr_rs_may_touch(struct wr_rs_dir *d, struct wr_rs_item *it, const struct stat *s
 	else if (!it->cached)
 		why = NOT_SAFE;
 	else
-		why = same_key(&it->cached->key, st) && still_saved(d, it, st) ? NULL
-									       : CHANGED_SINCE;
+		why =
+		    same_key(&it->cached->key, st) && still_saved(d, it, st) ? NULL : CHANGED_SINCE;
 	if (!why)
 		return true;
 	it->state = WR_RS_NOT;
@@ -269,8 +268,8 @@ same_content(struct job *j, int fd, const struct stat *st)
 		return true;
 	if (fd < 0 || (j->want.size >= 0 && j->want.size != st->st_size))
 		return false;
-	return hash_file(j->rs, fd, st, &res, NULL) == 0 &&
-	       res.chunked == j->it->want->chunked && wr_id_eq(&res.id, &j->it->want->id);
+	return hash_file(j->rs, fd, st, &res, NULL) == 0 && res.chunked == j->it->want->chunked &&
+	       wr_id_eq(&res.id, &j->it->want->id);
 }
 
 /* Does the cache say what is there?  Without looking right after the safety snapshot, else if the
@@ -348,9 +347,8 @@ settle(struct job *j, const struct wr_statkey *key, struct wr_ts now)
 
 	it->key = *key;
 	it->trusted = !wr_stat_racy(key, now);
-	it->link_hash = j->want.hardlink.p
-			    ? wr_link_hash(j->want.hardlink.p, j->want.hardlink.len)
-			    : 0;
+	it->link_hash =
+	    j->want.hardlink.p ? wr_link_hash(j->want.hardlink.p, j->want.hardlink.len) : 0;
 	it->state = WR_RS_DONE;
 	if (!exact(j))
 		j->d->inexact = true;
@@ -492,8 +490,8 @@ make(struct job *j, const char *name, struct stat *st)
 		return make_file(j, name, mode, &p, st);
 	if (S_ISLNK(j->type))
 		return make_link(j, name, &p, st);
-	if (mknodat(j->d->fd, name, j->type | mode, S_ISCHR(j->type) || S_ISBLK(j->type) ? dev : 0) <
-	    0) {
+	if (mknodat(j->d->fd, name, j->type | mode,
+		    S_ISCHR(j->type) || S_ISBLK(j->type) ? dev : 0) < 0) {
 		j->it->state = WR_RS_NOT;
 		if (errno == EPERM && !a->root)
 			wr_rs_skip(j->d, j->it->name, "only root can make device nodes");
@@ -747,8 +745,7 @@ void
 wr_rs_entry(struct wr_rs_dir *d, struct wr_rs_item *it)
 {
 	struct wr_rs *rs = d->rs;
-	struct job j = {
-	    .rs = rs, .d = d, .it = it, .w = wr_rs_self(rs), .now = wr_clock_inode()};
+	struct job j = {.rs = rs, .d = d, .it = it, .w = wr_rs_self(rs), .now = wr_clock_inode()};
 	struct wr_err err = WR_ERR_INIT;
 
 	if (rs->failed)

@@ -30,7 +30,7 @@ struct wr_rs_worker {
 	struct wr_metabuf live;
 	struct wr_buf scratch, scratch2, object, path, shown;
 	struct wr_rs_feed *feed; /* of restore_data.c; made on first use */
-	struct wr_idmap zero;	 /* blobs and chunk trees of nothing but zeros -> their length */
+	struct wr_idmap zero;    /* blobs and chunk trees of nothing but zeros -> their length */
 };
 
 /* What is counted for the receipt. */
@@ -47,7 +47,7 @@ struct wr_rs {
 	struct wr_names *names; /* to read live metadata */
 	struct wr_relinks *links;
 	struct wr_rs_count n;
-	int root_fd; /* of the target */
+	int root_fd;    /* of the target */
 	dev_t repo_dev; /* the repository, which may lie inside the target */
 	ino_t repo_ino;
 	bool guarded; /* a safety snapshot was made: touch nothing that is not in it */
@@ -63,8 +63,8 @@ struct wr_rs {
 
 	atomic_bool failed; /* stop: no space, or the like */
 	pthread_mutex_t mutex;
-	struct wr_err err;	 /* the first failure; guarded by mutex */
-	struct wr_notes skipped; /* guarded by mutex */
+	struct wr_err err;              /* the first failure; guarded by mutex */
+	struct wr_notes skipped;        /* guarded by mutex */
 	struct wr_restore_texts *texts; /* guarded by mutex */
 	atomic_ullong lost[WR_LOST_KINDS];
 	struct wr_buf lost_at[WR_LOST_KINDS]; /* the first path; guarded by mutex */
@@ -83,11 +83,11 @@ enum wr_rs_state {
 /* One name of a directory: wanted, there, or both. */
 struct wr_rs_item {
 	const char *name;
-	const struct wr_dirent *want;	/* NULL: not in the snapshot */
-	const struct wr_dirent *have;	/* in the snapshot that the cache stands for; may be NULL */
+	const struct wr_dirent *want;   /* NULL: not in the snapshot */
+	const struct wr_dirent *have;   /* in the snapshot that the cache stands for; may be NULL */
 	const struct wr_cached *cached; /* may be NULL */
 	uint16_t name_len;
-	uint8_t type; /* d_type of what is there, DT_UNKNOWN (0): nothing */
+	uint8_t type;  /* d_type of what is there, DT_UNKNOWN (0): nothing */
 	bool dir;      /* a task of its own */
 	bool left_out; /* by rules: neither overwritten nor deleted */
 	uint8_t state; /* enum wr_rs_state */
@@ -102,16 +102,16 @@ struct wr_rs_dir {
 	struct wr_rs *rs;
 	struct wr_rs_dir *up;
 	struct wr_rs_item *in_up; /* NULL for the root */
-	char *name;		  /* "" for the root */
+	char *name;               /* "" for the root */
 	unsigned depth;
-	int fd;		/* -1: not there (dry run) */
-	bool existed;	/* before this restore */
-	bool done;	/* taken over, or not to be entered */
-	bool remove;	/* nothing of it is wanted */
-	bool fresh;	/* the cache block tells what is there without looking */
-	bool inherits;	/* what is created here may get ACLs or flags from it */
-	bool dress;	/* its metadata is to be as wanted */
-	bool differs;	/* and is not */
+	int fd;            /* -1: not there (dry run) */
+	bool existed;      /* before this restore */
+	bool done;         /* taken over, or not to be entered */
+	bool remove;       /* nothing of it is wanted */
+	bool fresh;        /* the cache block tells what is there without looking */
+	bool inherits;     /* what is created here may get ACLs or flags from it */
+	bool dress;        /* its metadata is to be as wanted */
+	bool differs;      /* and is not */
 	struct wr_id tree; /* wanted */
 	struct wr_dirview want, have_own;
 	const struct wr_dirview *have; /* of the cache's snapshot: &want, &have_own or NULL */
@@ -119,16 +119,16 @@ struct wr_rs_dir {
 	struct wr_rs_cached {
 		struct wr_cached c;
 		const char *name; /* in block */
-	} *cached;
+	} * cached;
 	size_t cached_count;
 	struct wr_rules rules;
 	struct wr_rs_item *item;
 	size_t count;
 	struct wr_buf names; /* of items that are not wanted */
 	struct stat st;
-	struct wr_ts now; /* inode clock before the last stat */
+	struct wr_ts now;    /* inode clock before the last stat */
 	uint64_t old_block;  /* 0: none */
-	bool unlocked;	     /* guarded by rs->mutex: what forbids changes was taken away */
+	bool unlocked;       /* guarded by rs->mutex: what forbids changes was taken away */
 	atomic_bool touched; /* an entry was made or removed */
 	atomic_bool inexact; /* not all as wanted */
 	atomic_uint pending;
