@@ -28,11 +28,11 @@
 #define WR_SCOPED(fn) __attribute__((cleanup(fn)))
 
 /* Hand ownership of a pointer over: yields it and leaves NULL behind. */
-#define wr_steal(pp)                                                                               \
-	({                                                                                         \
-		__typeof__(*(pp)) wr_stolen_ = *(pp);                                              \
-		*(pp) = NULL;                                                                      \
-		wr_stolen_;                                                                        \
+#define wr_steal(pp)                                  \
+	({                                            \
+		__typeof__(*(pp)) wr_stolen_ = *(pp); \
+		*(pp) = NULL;                         \
+		wr_stolen_;                           \
 	})
 
 #define WR_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -40,10 +40,10 @@
 #define WR_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* For our own mistakes only; input from disk, network or users is parsed, never asserted. */
-#define wr_assert(cond)                                                                            \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			wr_assert_fail(#cond, __FILE__, __LINE__);                                 \
+#define wr_assert(cond)                                            \
+	do {                                                       \
+		if (!(cond))                                       \
+			wr_assert_fail(#cond, __FILE__, __LINE__); \
 	} while (0)
 WR_NORETURN void wr_assert_fail(const char *cond, const char *file, int line);
 

@@ -9,10 +9,13 @@ struct wr_buf {
 	uint8_t *p;
 	size_t len, cap;
 };
-#define WR_BUF_INIT {0}
+#define WR_BUF_INIT \
+	{           \
+		0   \
+	}
 
-void wr_buf_fini(struct wr_buf *b);			/* harmless twice */
-void wr_buf_reserve(struct wr_buf *b, size_t more);	/* room for more bytes after len */
+void wr_buf_fini(struct wr_buf *b);                 /* harmless twice */
+void wr_buf_reserve(struct wr_buf *b, size_t more); /* room for more bytes after len */
 void wr_buf_add(struct wr_buf *b, const void *p, size_t len);
 void wr_buf_adds(struct wr_buf *b, const char *s);
 void wr_buf_add8(struct wr_buf *b, uint8_t v);

@@ -11,21 +11,21 @@
 #include "base/base.h"
 
 /* code, name in JSON, exit status, HTTP status, default text */
-#define WR_ERR_TABLE(X)                                                                            \
-	X(WR_E_NONE, "none", 0, 200, "no error")                                                   \
-	X(WR_E_FAILED, "failed", 1, 500, "operation failed")                                       \
-	X(WR_E_USAGE, "usage", 2, 400, "wrong usage")                                              \
-	X(WR_E_INVALID, "invalid", 2, 400, "invalid value")                                        \
-	X(WR_E_SYS, "system", 1, 500, "system call failed")                                        \
-	X(WR_E_NOSPACE, "no_space", 1, 507, "no space left")                                       \
-	X(WR_E_CORRUPT, "corrupt", 1, 500, "damaged data")                                         \
-	X(WR_E_LIMIT, "limit", 1, 413, "a limit was reached")                                      \
-	X(WR_E_UNSUPPORTED, "unsupported", 1, 501, "not supported")                                \
-	X(WR_E_NOT_FOUND, "not_found", 5, 404, "not found")                                        \
-	X(WR_E_EXISTS, "exists", 4, 409, "exists already")                                         \
-	X(WR_E_BUSY, "busy", 4, 423, "in use")                                                     \
-	X(WR_E_DENIED, "denied", 4, 403, "permission denied")                                      \
-	X(WR_E_CHANGED, "changed", 4, 409, "changed meanwhile")                                    \
+#define WR_ERR_TABLE(X)                                             \
+	X(WR_E_NONE, "none", 0, 200, "no error")                    \
+	X(WR_E_FAILED, "failed", 1, 500, "operation failed")        \
+	X(WR_E_USAGE, "usage", 2, 400, "wrong usage")               \
+	X(WR_E_INVALID, "invalid", 2, 400, "invalid value")         \
+	X(WR_E_SYS, "system", 1, 500, "system call failed")         \
+	X(WR_E_NOSPACE, "no_space", 1, 507, "no space left")        \
+	X(WR_E_CORRUPT, "corrupt", 1, 500, "damaged data")          \
+	X(WR_E_LIMIT, "limit", 1, 413, "a limit was reached")       \
+	X(WR_E_UNSUPPORTED, "unsupported", 1, 501, "not supported") \
+	X(WR_E_NOT_FOUND, "not_found", 5, 404, "not found")         \
+	X(WR_E_EXISTS, "exists", 4, 409, "exists already")          \
+	X(WR_E_BUSY, "busy", 4, 423, "in use")                      \
+	X(WR_E_DENIED, "denied", 4, 403, "permission denied")       \
+	X(WR_E_CHANGED, "changed", 4, 409, "changed meanwhile")     \
 	X(WR_E_CANCELLED, "cancelled", 1, 499, "cancelled")
 
 enum wr_err_code {
@@ -42,7 +42,10 @@ struct wr_err {
 	char hint[512]; /* may be empty */
 };
 
-#define WR_ERR_INIT {.code = WR_E_NONE}
+#define WR_ERR_INIT               \
+	{                         \
+		.code = WR_E_NONE \
+	}
 
 /* All of these return -1, so that `return wr_err_set(...)` reads well. err may be NULL. */
 int wr_err_set(struct wr_err *err, enum wr_err_code code, const char *fmt, ...) WR_PRINTF(3, 4);

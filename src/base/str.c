@@ -133,7 +133,8 @@ wr_parse_size(const char *s, uint64_t *out, struct wr_err *err)
 		char c = *u >= 'a' && *u <= 'z' ? (char)(*u - 32) : *u;
 
 		at = strchr(units, c);
-		if (at && (!u[1] || !strcmp(u + 1, "iB") || !strcmp(u + 1, "i") || !strcmp(u + 1, "B")))
+		if (at &&
+		    (!u[1] || !strcmp(u + 1, "iB") || !strcmp(u + 1, "i") || !strcmp(u + 1, "B")))
 			factor = (uint64_t)1 << (10 * (at - units + 1));
 		else if (strcmp(u, "B") != 0) {
 			wr_err_set(err, WR_E_INVALID, "'%s' is not a size", WR_Q(s));

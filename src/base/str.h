@@ -22,11 +22,11 @@ int wr_parse_size(const char *s, uint64_t *out, struct wr_err *err);
 struct wr_short {
 	char s[40];
 };
-struct wr_short wr_fmt_bytes(uint64_t bytes);	  /* 1.5 MiB */
-struct wr_short wr_fmt_count(uint64_t n);	  /* 64,000 */
-struct wr_short wr_fmt_utc(int64_t seconds);	  /* 2026-11-22T10:15:30Z (RFC 3339) */
+struct wr_short wr_fmt_bytes(uint64_t bytes);      /* 1.5 MiB */
+struct wr_short wr_fmt_count(uint64_t n);          /* 64,000 */
+struct wr_short wr_fmt_utc(int64_t seconds);       /* 2026-11-22T10:15:30Z (RFC 3339) */
 struct wr_short wr_fmt_snap_name(int64_t seconds); /* 2026-11-22-101530, UTC */
-struct wr_short wr_fmt_seconds(double s);	  /* 0.42 s, 3 min 10 s */
+struct wr_short wr_fmt_seconds(double s);          /* 0.42 s, 3 min 10 s */
 
 /* Seconds since the epoch of a UTC calendar time; month 1..12. False when out of range. */
 bool wr_utc_seconds(int year, int month, int day, int hour, int min, int sec, int64_t *out);

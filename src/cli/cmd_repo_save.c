@@ -112,8 +112,8 @@ print_text(const struct wr_save_result *r, bool dry_run)
 	       wr_fmt_bytes(r->bytes_read).s);
 	printf("%s, stored %s\n", wr_fmt_bytes(r->bytes_new).s, wr_fmt_bytes(r->bytes_stored).s);
 	if (r->left_out_files || r->left_out.count) {
-		printf("  not protected: %s files, %s, by rules\n", wr_fmt_count(r->left_out_files).s,
-		       wr_fmt_bytes(r->left_out_bytes).s);
+		printf("  not protected: %s files, %s, by rules\n",
+		       wr_fmt_count(r->left_out_files).s, wr_fmt_bytes(r->left_out_bytes).s);
 		for (size_t i = 0; i < WR_MIN(r->left_out.count, (size_t)5); i++) {
 			printf("    %10s  ", wr_fmt_bytes(r->left_out.note[i].bytes).s);
 			wr_name_print(r->left_out.note[i].path, r->left_out.note[i].path_len);

@@ -10,9 +10,9 @@
 #define EXIT_DAMAGED 1
 
 static const char *const kind_name[] = {
-    [WR_DAMAGE_MISSING] = "missing", [WR_DAMAGE_BAD] = "damaged",
-    [WR_DAMAGE_SHADOWED] = "shadowed", [WR_DAMAGE_INDEX] = "index",
-    [WR_DAMAGE_PACK] = "pack", [WR_DAMAGE_REF] = "ref",
+    [WR_DAMAGE_MISSING] = "missing",     [WR_DAMAGE_BAD] = "damaged",
+    [WR_DAMAGE_SHADOWED] = "shadowed",   [WR_DAMAGE_INDEX] = "index",
+    [WR_DAMAGE_PACK] = "pack",           [WR_DAMAGE_REF] = "ref",
     [WR_DAMAGE_UNINDEXED] = "unindexed",
 };
 

@@ -108,7 +108,7 @@ wr_read_file(int dirfd, const char *name, size_t max, struct wr_buf *out, struct
 		ssize_t n;
 
 		wr_buf_reserve(out, WR_MAX((size_t)4096, (size_t)WR_MIN((uint64_t)st.st_size + 1,
-									 (uint64_t)max + 1)));
+									(uint64_t)max + 1)));
 		n = wr_read_full(fd, out->p + out->len, out->cap - out->len);
 		if (n < 0)
 			return wr_err_sys(err, "read '%s'", WR_Q(name));
@@ -152,8 +152,8 @@ wr_replace_file(int dirfd, const char *name, const void *p, size_t len, int mode
 		struct wr_err *err)
 {
 	const char *slash = strrchr(name, '/');
-	WR_SCOPED(wr_freep) char *dir = slash ? wr_memdup(name, (size_t)(slash - name) + 1)
-					      : wr_strdup(".");
+	WR_SCOPED(wr_freep)
+	char *dir = slash ? wr_memdup(name, (size_t)(slash - name) + 1) : wr_strdup(".");
 	WR_SCOPED(wr_freep) char *prefix = wr_asprintf("%s.tmp-", name);
 	WR_SCOPED(wr_freep) char *tmp = wr_malloc(strlen(prefix) + 13);
 	WR_SCOPED(wr_closep) int fd = -1;

@@ -8,7 +8,10 @@
 struct wr_lock {
 	int fd; /* -1: not held */
 };
-#define WR_LOCK_INIT {.fd = -1}
+#define WR_LOCK_INIT     \
+	{                \
+		.fd = -1 \
+	}
 
 /*
  * Take the lock file dirfd/name exclusively (created 0644 if absent).  wait_s: 0 = do not wait,

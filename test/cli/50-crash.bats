@@ -216,7 +216,7 @@ fresh() {
 	rounds=60
 	[ -z "${WARREN_SANITIZED-}" ] || rounds=15
 	for ((round = 0; round < rounds; round++)); do
-		for f in $(seq 30); do
+		for _ in $(seq 30); do
 			head -c $((RANDOM * 3)) /dev/urandom >"src/churn/f$((RANDOM % 50))"
 		done
 		"$WARREN" repo save -q src 2>/dev/null &

@@ -74,7 +74,7 @@ id_of(const struct wr_id *known, size_t count, uint8_t base)
 	struct wr_id none;
 
 	memset(none.b, base, sizeof(none.b));
-	return base < count ? known[base] : none;
+	return known && base < count ? known[base] : none;
 }
 
 static void

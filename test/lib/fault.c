@@ -11,6 +11,9 @@
  *
  * Calls on standard streams are never counted.
  */
+/* The plain names and those with 64 are different symbols here, both are taken over. */
+#undef _FILE_OFFSET_BITS
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,23 +72,23 @@ strike(int reading)
 	return 1;
 }
 
-#define REAL(name)                                                                                 \
-	static __typeof__(name) *real;                                                             \
-	if (!real)                                                                                 \
+#define REAL(name)                     \
+	static __typeof__(name) *real; \
+	if (!real)                     \
 	real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
-#define CALL(reading, type, name, params, args)                                                    \
-	type name params                                                                           \
-	{                                                                                          \
-		REAL(name);                                                                        \
-		return strike(reading) ? (type)-1 : real args;                                     \
+#define CALL(reading, type, name, params, args)                \
+	type name params                                       \
+	{                                                      \
+		REAL(name);                                    \
+		return strike(reading) ? (type)-1 : real args; \
 	}
 
-#define CALL_FD(reading, type, name, params, args)                                                 \
-	type name params                                                                           \
-	{                                                                                          \
-		REAL(name);                                                                        \
-		return fd > 2 && strike(reading) ? (type)-1 : real args;                           \
+#define CALL_FD(reading, type, name, params, args)                       \
+	type name params                                                 \
+	{                                                                \
+		REAL(name);                                              \
+		return fd > 2 && strike(reading) ? (type)-1 : real args; \
 	}
 
 CALL_FD(0, ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n))
@@ -124,19 +127,19 @@ CALL_FD(1, ssize_t, __pread64_chk, (int fd, void *p, size_t n, off64_t o, size_t
 	(fd, p, n, o, max))
 
 /* Opening for writing changes something, opening for reading does not. */
-#define OPEN(name, fixed_params, fixed_args)                                                       \
-	int name fixed_params                                                                      \
-	{                                                                                          \
-		mode_t mode = 0;                                                                   \
-		va_list ap;                                                                        \
-		REAL(name);                                                                        \
-		va_start(ap, flags);                                                               \
-		if (flags & (O_CREAT | O_TMPFILE))                                                 \
-			mode = va_arg(ap, mode_t);                                                 \
-		va_end(ap);                                                                        \
-		if (strike((flags & (O_ACCMODE | O_CREAT)) == O_RDONLY))                           \
-			return -1;                                                                 \
-		return real fixed_args;                                                            \
+#define OPEN(name, fixed_params, fixed_args)                             \
+	int name fixed_params                                            \
+	{                                                                \
+		mode_t mode = 0;                                         \
+		va_list ap;                                              \
+		REAL(name);                                              \
+		va_start(ap, flags);                                     \
+		if (flags & (O_CREAT | O_TMPFILE))                       \
+			mode = va_arg(ap, mode_t);                       \
+		va_end(ap);                                              \
+		if (strike((flags & (O_ACCMODE | O_CREAT)) == O_RDONLY)) \
+			return -1;                                       \
+		return real fixed_args;                                  \
 	}
 OPEN(open, (const char *a, int flags, ...), (a, flags, mode))
 OPEN(open64, (const char *a, int flags, ...), (a, flags, mode))

@@ -11,6 +11,7 @@
 #include "engine/pack/idx.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/pack/pack_int.h"
@@ -21,6 +22,8 @@
 #define BITS_MAX 24
 /* Bytes gathered before a write, one buffer for ids and one for their sources. */
 #define OUT_LEN ((size_t)256 << 10)
+/* Ids between two times of giving pages of the sources back: 20 MB of them. */
+#define FORGET_EVERY (1u << 20)
 
 static int
 bad_shape(struct wr_err *err, const char *what)
@@ -230,6 +233,15 @@ bits_for(uint64_t total)
 	return bits;
 }
 
+/* Give the pages of a source back: they count as our memory, and the merge does not return to them.
+ */
+static void
+forget_pages(const struct source *s)
+{
+	if (s->idx->mapped)
+		(void)madvise((void *)(uintptr_t)s->idx->map, s->idx->map_len, MADV_DONTNEED);
+}
+
 /* Merge the sources into the two regions and count the ids of each slot. */
 static int
 merge(struct source *s, size_t n, uint8_t *table, unsigned bits, struct region *ids,
@@ -250,8 +262,13 @@ merge(struct source *s, size_t n, uint8_t *table, unsigned bits, struct region *
 		if (region_add(ids, id, WR_ID_LEN) < 0 || region_add(which, number, 4) < 0)
 			return -1;
 		done++;
-		if (++s[0].pos == s[0].idx->count)
+		if (done % FORGET_EVERY == 0)
+			for (size_t i = 0; i < n; i++)
+				forget_pages(&s[i]);
+		if (++s[0].pos == s[0].idx->count) {
+			forget_pages(&s[0]);
 			s[0] = s[--n];
+		}
 		sift_down(s, n, 0);
 	}
 	for (; slot < UINT32_C(1) << bits; slot++)

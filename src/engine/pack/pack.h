@@ -20,11 +20,14 @@
 struct wr_pack {
 	int fd; /* -1: not open */
 	uint64_t size;
-	uint32_t count; /* objects, by its header */
-	char *name;	/* base name, for messages; owned */
+	uint32_t count;  /* objects, by its header */
+	char *name;      /* base name, for messages; owned */
 	uint64_t serial; /* one per open in this process: readers know their buffers by it */
 };
-#define WR_PACK_INIT {.fd = -1}
+#define WR_PACK_INIT     \
+	{                \
+		.fd = -1 \
+	}
 
 /* Open and check the header. WR_E_CORRUPT names the file. */
 int wr_pack_open(struct wr_pack *p, int dirfd, const char *name, struct wr_err *err);
@@ -78,8 +81,8 @@ struct wr_packw;
 /* objects_fd: the repository's objects directory, borrowed. */
 struct wr_packw *wr_packw_open(int objects_fd, struct wr_err *err);
 /* Append one object: its zlib stream z and the size of its payload. */
-int wr_packw_add(struct wr_packw *w, enum wr_obj_type type, const struct wr_id *id,
-		 uint64_t size, const void *z, size_t z_len, struct wr_err *err);
+int wr_packw_add(struct wr_packw *w, enum wr_obj_type type, const struct wr_id *id, uint64_t size,
+		 const void *z, size_t z_len, struct wr_err *err);
 uint64_t wr_packw_bytes(const struct wr_packw *w);
 uint32_t wr_packw_count(const struct wr_packw *w);
 /* Publish; *out_name (caller frees) is "pack-<hex>", without suffix; NULL if nothing was

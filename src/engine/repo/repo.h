@@ -22,10 +22,10 @@ struct wr_repo;
 struct wr_reader; /* per thread: decoder, buffers, delta scratch */
 
 struct wr_repo_config {
-	unsigned split_bits;	  /* bup.split.files legacy:N; 13 without it */
-	bool split_trees;	  /* bup.split.trees: read only for us */
+	unsigned split_bits;      /* bup.split.files legacy:N; 13 without it */
+	bool split_trees;         /* bup.split.trees: read only for us */
 	uint64_t pack_size_limit; /* bytes, pack.packSizeLimit; default 10^9 */
-	char id[32];		  /* bup.repo.id, "" without */
+	char id[32];              /* bup.repo.id, "" without */
 };
 
 /* Make a repository at path (an existing empty directory or none), as `git init --bare` and
@@ -41,7 +41,7 @@ void wr_repo_close(struct wr_repo *r); /* drops the lock; NULL is fine */
 const char *wr_repo_path(const struct wr_repo *r);
 const struct wr_repo_config *wr_repo_config(const struct wr_repo *r);
 int wr_repo_objects_fd(const struct wr_repo *r); /* borrowed */
-int wr_repo_fd(const struct wr_repo *r);	  /* borrowed */
+int wr_repo_fd(const struct wr_repo *r);         /* borrowed */
 /* warren/stat, made on demand; borrowed, -1 with err. */
 int wr_repo_stat_fd(struct wr_repo *r, struct wr_err *err);
 
@@ -81,7 +81,7 @@ int wr_repo_index_maintain(struct wr_repo *r, struct wr_err *err);
 struct wr_pack;
 struct wr_idx;
 size_t wr_repo_pack_count(const struct wr_repo *r);
-const char *wr_repo_pack_name(const struct wr_repo *r, size_t i); /* "pack-<hex>" */
+const char *wr_repo_pack_name(const struct wr_repo *r, size_t i);         /* "pack-<hex>" */
 const struct wr_idx *wr_repo_pack_idx(const struct wr_repo *r, size_t i); /* NULL: unreadable */
 struct wr_pack *wr_repo_pack(struct wr_repo *r, size_t i, struct wr_err *err); /* opened */
 /* A dense number for a packed object: pack and position; -1 if not packed. */
@@ -117,7 +117,6 @@ int wr_ref_update(struct wr_repo *r, const char *name, const struct wr_id *id,
 		  struct wr_err *err);
 /* Delete a ref, also from packed-refs; its reflog line remains findable in the message of the
  * caller's receipt (the id is the way back). */
-int wr_ref_delete(struct wr_repo *r, const char *name, const struct wr_id *old,
-		  struct wr_err *err);
+int wr_ref_delete(struct wr_repo *r, const char *name, const struct wr_id *old, struct wr_err *err);
 
 #endif

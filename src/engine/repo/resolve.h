@@ -17,9 +17,9 @@
 
 struct wr_snap {
 	struct wr_id commit, tree; /* commit: zero for a tag of a tree */
-	int64_t time;		   /* the author's, as bup names snapshots by it */
-	char *branch; /* NULL if addressed by id or tag */
-	char name[40]; /* 2026-11-22-101530 */
+	int64_t time;              /* the author's, as bup names snapshots by it */
+	char *branch;              /* NULL if addressed by id or tag */
+	char name[40];             /* 2026-11-22-101530 */
 };
 void wr_snap_fini(struct wr_snap *s);
 

@@ -15,13 +15,13 @@ struct wr_sink;
 
 struct wr_sink_stats {
 	uint64_t objects_new, bytes_new; /* bytes: compressed, as stored */
-	uint64_t raw_new;		 /* payload bytes of the new objects */
+	uint64_t raw_new;                /* payload bytes of the new objects */
 	uint64_t packs;
 };
 
 struct wr_sink_opts {
-	int level;	/* of wr_deflater_new */
-	bool dry_run;	/* compute ids, store nothing */
+	int level;    /* of wr_deflater_new */
+	bool dry_run; /* compute ids, store nothing */
 	unsigned threads;
 	/* An object for which this says true is stored again although a pack has it (repair). */
 	bool (*damaged)(void *ctx, const struct wr_id *id);

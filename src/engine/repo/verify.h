@@ -24,25 +24,25 @@ struct wr_verify_opts {
 
 enum wr_damage_kind {
 	WR_DAMAGE_MISSING = 1, /* reached, in no pack and not loose */
-	WR_DAMAGE_BAD,	       /* every copy is damaged */
+	WR_DAMAGE_BAD,         /* every copy is damaged */
 	WR_DAMAGE_SHADOWED,    /* a copy is damaged, another is good */
 	WR_DAMAGE_INDEX,       /* index unreadable or not of this pack */
-	WR_DAMAGE_PACK,	       /* pack unreadable, cut short, wrong trailer */
-	WR_DAMAGE_REF,	       /* ref that does not parse or leads nowhere */
+	WR_DAMAGE_PACK,        /* pack unreadable, cut short, wrong trailer */
+	WR_DAMAGE_REF,         /* ref that does not parse or leads nowhere */
 	WR_DAMAGE_UNINDEXED,   /* a pack without index: a killed writer's, in nobody's way */
 };
 
 struct wr_damage {
 	enum wr_damage_kind kind;
 	struct wr_id id; /* of an object; zero for index, pack, ref */
-	char *where;	 /* pack, index or ref name; NULL for missing */
+	char *where;     /* pack, index or ref name; NULL for missing */
 	char *why;
 };
 
 /* A path of a snapshot that a damaged or missing object takes away. */
 struct wr_hurt {
 	struct wr_id commit;
-	char *snapshot; /* BRANCH/NAME, or the tag's name */
+	char *snapshot;     /* BRANCH/NAME, or the tag's name */
 	struct wr_buf path; /* "" = the root itself */
 	struct wr_id object;
 };

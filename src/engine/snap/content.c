@@ -18,9 +18,9 @@ struct wr_content {
 	struct wr_splitter splitter;
 	struct wr_hashtree tree;
 	unsigned bits;
-	uint8_t *block; /* left-over and one block; pages are touched as files need them */
+	uint8_t *block;   /* left-over and one block; pages are touched as files need them */
 	struct wr_id *id; /* of the block's chunks */
-	uint32_t *off;	  /* their offsets */
+	uint32_t *off;    /* their offsets */
 	size_t id_cap, off_cap;
 	uint64_t *counter; /* bytes read so far, for progress; may be NULL */
 };
@@ -97,8 +97,8 @@ put_chunks(void *ctx, size_t lo, size_t hi)
 	for (size_t i = lo; i < hi && !__atomic_load_n(&b->failed, __ATOMIC_RELAXED); i++) {
 		struct wr_err e = WR_ERR_INIT;
 
-		if (put(c, WR_OBJ_BLOB, b->buf + c->off[i], c->splitter.cut[i].len, &c->id[i],
-			&e) < 0 &&
+		if (put(c, WR_OBJ_BLOB, b->buf + c->off[i], c->splitter.cut[i].len, &c->id[i], &e) <
+			0 &&
 		    !__atomic_exchange_n(&b->failed, 1, __ATOMIC_ACQ_REL))
 			*b->err = e;
 	}

@@ -22,9 +22,9 @@ void wr_content_count(struct wr_content *c, uint64_t *counter);
 
 struct wr_content_result {
 	struct wr_id id;
-	bool chunked;	/* id is a chunk tree */
+	bool chunked;   /* id is a chunk tree */
 	uint64_t bytes; /* of content; holes count */
-	uint64_t read;	/* bytes really read */
+	uint64_t read;  /* bytes really read */
 };
 
 /* The content of fd from offset 0. sparse: ask for holes before reading. size_hint = st_size.

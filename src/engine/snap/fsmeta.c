@@ -301,8 +301,8 @@ read_xattrs(const struct wr_live *l, struct wr_names *names, struct wr_metabuf *
 	if (add_acls(&access, &deflt, out->mode, names, b, err) < 0)
 		return -1;
 	for (int i = 0; i < 4; i++)
-		out->acl[i] = (struct wr_bytes){b->acl.p + b->acl_off[i],
-						b->acl_off[i + 1] - b->acl_off[i]};
+		out->acl[i] =
+		    (struct wr_bytes){b->acl.p + b->acl_off[i], b->acl_off[i + 1] - b->acl_off[i]};
 	return 0;
 }
 

@@ -18,9 +18,9 @@ bool wr_names_find(struct wr_names *n, bool group, const void *name, size_t len,
 
 /* What is at hand of one live entry. */
 struct wr_live {
-	int dirfd;	  /* its directory */
+	int dirfd;        /* its directory */
 	const char *name; /* in that directory; "." for the directory itself */
-	int fd;		  /* open for reading (regular files, directories), else -1 */
+	int fd;           /* open for reading (regular files, directories), else -1 */
 	struct stat st;
 };
 
@@ -29,7 +29,10 @@ struct wr_metabuf {
 	struct wr_buf link, acl, xattrs, list, value;
 	size_t acl_off[5];
 };
-#define WR_METABUF_INIT {0}
+#define WR_METABUF_INIT \
+	{               \
+		0       \
+	}
 void wr_metabuf_fini(struct wr_metabuf *b);
 
 /*

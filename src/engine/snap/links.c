@@ -34,8 +34,7 @@ grow(struct wr_links *l)
 }
 
 void
-wr_links_add(struct wr_links *l, uint64_t dev, uint64_t ino, const char *path,
-	     uint32_t cached_hash)
+wr_links_add(struct wr_links *l, uint64_t dev, uint64_t ino, const char *path, uint32_t cached_hash)
 {
 	struct wr_link_group *g;
 

@@ -58,13 +58,12 @@ wr_listing_read(struct wr_listing *l, int fd, struct wr_err *err)
 			size_t len = strlen(d->d_name);
 
 			i += d->d_reclen;
-			if (d->d_name[0] == '.' &&
-			    (len == 1 || (len == 2 && d->d_name[1] == '.')))
+			if (d->d_name[0] == '.' && (len == 1 || (len == 2 && d->d_name[1] == '.')))
 				continue;
 			wr_grow(&l->ent, &l->cap, l->count + 1, sizeof(*l->ent));
 			/* The names may still move: keep their offset for now. */
-			l->ent[l->count++] = (struct wr_name){
-			    (const char *)(uintptr_t)l->names.len, (uint16_t)len, d->d_type};
+			l->ent[l->count++] = (struct wr_name){(const char *)(uintptr_t)l->names.len,
+							      (uint16_t)len, d->d_type};
 			wr_buf_add(&l->names, d->d_name, len + 1);
 		}
 	}

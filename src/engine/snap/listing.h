@@ -10,12 +10,15 @@ struct wr_listing {
 		const char *name;
 		uint16_t len;
 		uint8_t type; /* DT_DIR, ...; DT_UNKNOWN only if it is gone already */
-	} *ent;		      /* ascending, without "." and ".." */
+	} * ent;              /* ascending, without "." and ".." */
 	size_t count, cap;
 	struct wr_buf names;
 	struct wr_buf dents; /* getdents buffer, kept between uses */
 };
-#define WR_LISTING_INIT {0}
+#define WR_LISTING_INIT \
+	{               \
+		0       \
+	}
 void wr_listing_fini(struct wr_listing *l);
 int wr_listing_read(struct wr_listing *l, int fd, struct wr_err *err);
 

@@ -16,7 +16,7 @@
 
 struct wr_save_opts {
 	const char *branch; /* NULL: the repository's default branch, "main" in a new one */
-	int64_t date;	    /* seconds since the epoch; -1: now */
+	int64_t date;       /* seconds since the epoch; -1: now */
 	struct wr_ignore *ignore;
 	bool one_file_system;
 	uint64_t max_file_size; /* 0: WR_MAX_FILE_SIZE_DEFAULT */
@@ -24,7 +24,7 @@ struct wr_save_opts {
 	/* Without a stat cache take a file with the parent snapshot's path, size and mtime as
 	 * unchanged, as rsync does, instead of reading it. */
 	bool trust_mtime;
-	bool no_cache;	  /* neither use nor write the stat cache */
+	bool no_cache; /* neither use nor write the stat cache */
 	/* Carry bytes over from the snapshot the stat cache stands for, if there is one, instead of
 	 * the branch's newest (safety snapshots: most of it is in history already). */
 	bool carry_from_cache;
@@ -33,26 +33,29 @@ struct wr_save_opts {
 	bool (*damaged)(void *ctx, const struct wr_id *id);
 	void *damaged_ctx;
 	unsigned threads; /* 0: one per CPU, at most 8 */
-	int wait_s;	  /* for the lock; ignored if the caller holds it */
+	int wait_s;       /* for the lock; ignored if the caller holds it */
 	const char *what; /* for the commit's first line; NULL: "warren save" */
 	/* Progress: the scan's running totals, then work done against the final totals. */
 	void (*progress)(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			 uint64_t bytes, uint64_t bytes_total);
 	void *ctx;
 };
-#define WR_SAVE_OPTS_INIT {.date = -1}
+#define WR_SAVE_OPTS_INIT  \
+	{                  \
+		.date = -1 \
+	}
 /* LIMIT: a file of more apparent bytes is left out unless told otherwise: 10-exabyte sparse files
  * exist, and even their holes cost time. */
 #define WR_MAX_FILE_SIZE_DEFAULT (UINT64_C(1) << 40)
 
 struct wr_save_result {
-	bool made;		/* a snapshot was made (or would be, with dry_run) */
-	struct wr_id commit;	/* the new one, or the parent if nothing changed; zero if none */
+	bool made;           /* a snapshot was made (or would be, with dry_run) */
+	struct wr_id commit; /* the new one, or the parent if nothing changed; zero if none */
 	struct wr_id tree;
 	bool has_commit;
 	char branch[256];
-	char name[40];		/* snapshot name of commit */
-	int64_t time;		/* of commit */
+	char name[40]; /* snapshot name of commit */
+	int64_t time;  /* of commit */
 	struct wr_ts scan_started;
 	uint64_t files, dirs, files_new, files_changed, files_removed;
 	uint64_t bytes_total, bytes_read, bytes_new, bytes_stored;

@@ -44,7 +44,7 @@ struct walk {
 	uint64_t bytes_read; /* atomically */
 	uint64_t todo_files, todo_bytes;
 	pthread_mutex_t mutex;
-	struct wr_err err;	 /* the first; guarded by mutex */
+	struct wr_err err;       /* the first; guarded by mutex */
 	struct wr_notes skipped; /* guarded by mutex */
 	struct wr_walk_out *out;
 };
@@ -56,10 +56,10 @@ struct ent {
 	uint8_t d_type;
 	bool skip; /* not part of the snapshot */
 	bool has_cached;
-	struct wr_cached c;	       /* as found in the cache; then what goes into the new one */
+	struct wr_cached c;            /* as found in the cache; then what goes into the new one */
 	const struct wr_dirent *known; /* entry of the cached snapshot */
 	const struct wr_dirent *carry; /* entry to carry over from */
-	struct wr_bytes record;	       /* metadata entry; of a file */
+	struct wr_bytes record;        /* metadata entry; of a file */
 	bool record_owned;
 };
 
@@ -70,7 +70,7 @@ struct dir {
 	char *path;
 	const char *name;
 	int fd;
-	uint64_t block;	      /* of the cache, 0: none */
+	uint64_t block;        /* of the cache, 0: none */
 	struct wr_id carry_id; /* zero: none */
 	struct wr_rules rules;
 	struct stat st;
@@ -190,8 +190,8 @@ same_sole_link(const struct dir *d, const struct ent *e, const struct wr_meta *m
 
 	if (old->hardlink.p) {
 		wr_buf_clear(&k->key);
-		wr_buf_addf(&k->key, "%s/%s%s%s", d->w->in->link_root, d->path,
-			    *d->path ? "/" : "", e->name);
+		wr_buf_addf(&k->key, "%s/%s%s%s", d->w->in->link_root, d->path, *d->path ? "/" : "",
+			    e->name);
 		if (old->hardlink.len != k->key.len ||
 		    memcmp(old->hardlink.p, k->key.p, k->key.len) != 0)
 			return false;
@@ -233,8 +233,8 @@ take_cached(struct dir *d, struct worker *k, struct ent *e, const struct wr_stat
 	struct wr_meta m;
 	unsigned names = 1;
 
-	if (!e->has_cached || !e->c.trusted || e->c.kind == WR_KIND_DIR || st->st_dev != d->w->dev ||
-	    memcmp(key, &e->c.key, sizeof(*key)) != 0)
+	if (!e->has_cached || !e->c.trusted || e->c.kind == WR_KIND_DIR ||
+	    st->st_dev != d->w->dev || memcmp(key, &e->c.key, sizeof(*key)) != 0)
 		return false;
 	if (!e->known || !e->known->raw.p || !same_object(e, e->known))
 		return false;
@@ -276,8 +276,8 @@ enum read_result { READ_OK, READ_AGAIN, READ_SKIP, READ_FAILED };
  * before it; what is opened must be of that kind, and must look the same after reading as before.
  */
 static enum read_result
-read_entry(struct dir *d, struct worker *k, struct ent *e, struct wr_live *live,
-	   struct wr_ts now, bool last_try, const char **reason, struct wr_err *err)
+read_entry(struct dir *d, struct worker *k, struct ent *e, struct wr_live *live, struct wr_ts now,
+	   bool last_try, const char **reason, struct wr_err *err)
 {
 	struct walk *w = d->w;
 	struct wr_content_result content = {0};
@@ -292,8 +292,8 @@ read_entry(struct dir *d, struct worker *k, struct ent *e, struct wr_live *live,
 		live->fd = openat(d->fd, e->name,
 				  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);
 		if (live->fd < 0 && errno == EPERM)
-			live->fd = openat(d->fd, e->name,
-					  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+			live->fd =
+			    openat(d->fd, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 		if (live->fd < 0 || fstat(live->fd, &live->st) < 0) {
 			*reason = reason_of(errno);
 			return errno == ELOOP ? READ_AGAIN : READ_SKIP;
@@ -564,7 +564,7 @@ find_witnesses(struct dir *d, struct worker *k)
 
 		e->carry = wr_dirview_find(&d->carry, e->name, e->name_len);
 		e->known = d->known == &d->carry ? e->carry
-			   : d->known		 ? wr_dirview_find(d->known, e->name, e->name_len)
+			   : d->known            ? wr_dirview_find(d->known, e->name, e->name_len)
 						 : NULL;
 	}
 }
@@ -577,9 +577,8 @@ store_bupm(struct dir *d, struct worker *k, const struct wr_meta *m, struct wr_e
 	struct wr_content_result res;
 	struct wr_meta old;
 
-	if (d->carry.self_raw.p &&
-	    wr_dirview_self_meta(&d->carry, &old, &k->scratch, NULL) == 0 && old.has_common &&
-	    wr_meta_same(m, &old))
+	if (d->carry.self_raw.p && wr_dirview_self_meta(&d->carry, &old, &k->scratch, NULL) == 0 &&
+	    old.has_common && wr_meta_same(m, &old))
 		wr_buf_add(&bupm, d->carry.self_raw.p, d->carry.self_raw.len);
 	else
 		wr_meta_encode(&bupm, m);
@@ -604,8 +603,8 @@ by_git_order(const void *a, const void *b)
 {
 	const struct tree_ent *x = a, *y = b;
 
-	return wr_tree_name_cmp(x->name, x->name_len, x->mode == WR_MODE_TREE, y->name,
-				y->name_len, y->mode == WR_MODE_TREE);
+	return wr_tree_name_cmp(x->name, x->name_len, x->mode == WR_MODE_TREE, y->name, y->name_len,
+				y->mode == WR_MODE_TREE);
 }
 
 static int
@@ -623,12 +622,11 @@ store_tree(struct dir *d, struct worker *k, struct wr_id *out, struct wr_err *er
 		if (e->skip)
 			continue;
 		wr_name_mangle(&names, e->name, e->name_len, e->c.chunked);
-		t[n++] = (struct tree_ent){
-		    (const char *)(uintptr_t)at, (uint32_t)(names.len - at),
-		    e->c.kind == WR_KIND_DIR || e->c.chunked ? WR_MODE_TREE
-		    : e->c.kind == WR_KIND_LINK		     ? WR_MODE_LINK
-							     : WR_MODE_FILE,
-		    &e->c.id};
+		t[n++] = (struct tree_ent){(const char *)(uintptr_t)at, (uint32_t)(names.len - at),
+					   e->c.kind == WR_KIND_DIR || e->c.chunked ? WR_MODE_TREE
+					   : e->c.kind == WR_KIND_LINK              ? WR_MODE_LINK
+										    : WR_MODE_FILE,
+					   &e->c.id};
 	}
 	t[n++] = (struct tree_ent){(const char *)(uintptr_t)names.len, 5,
 				   d->bupm_chunked ? WR_MODE_TREE : WR_MODE_FILE, &d->bupm};

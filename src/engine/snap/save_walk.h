@@ -13,16 +13,16 @@ struct wr_walk_in {
 	const struct wr_scan *scan;
 	const struct wr_scan_opts *scan_opts;
 	struct wr_statcache *cache; /* read, and appended to unless dry_run; may be NULL */
-	bool use_cache;		    /* its ids may be trusted */
+	bool use_cache;             /* its ids may be trusted */
 	int root_fd;
 	const struct wr_id *carry; /* root tree to carry over from, or NULL */
-	const char *link_root;	   /* what hard-link keys begin with */
+	const char *link_root;     /* what hard-link keys begin with */
 };
 
 struct wr_walk_out {
 	struct wr_id tree;
 	bool root_failed; /* the root itself could not be read; why is in err */
-	uint64_t block;	  /* root block of the new cache, 0: none */
+	uint64_t block;   /* root block of the new cache, 0: none */
 	uint64_t files_new, files_changed, files_removed, bytes_read;
 	struct wr_notes skipped;
 };

@@ -40,28 +40,28 @@ struct wr_scan {
 		struct wr_listing listing;
 		struct wr_cached_dir cached;
 		struct wr_buf path;
-	} *worker; /* one per thread */
+	} * worker; /* one per thread */
 
 	atomic_ullong files, dirs, bytes, todo_files, todo_bytes;
 	atomic_bool incomplete; /* something that is there could not be looked at */
-	int root_errno;		/* why the root could not be read, 0 if it could */
+	int root_errno;         /* why the root could not be read, 0 if it could */
 	pthread_mutex_t mutex;
-	struct wr_links links;	    /* guarded by mutex, fixed after the run */
-	struct place *places;	    /* guarded by mutex */
+	struct wr_links links; /* guarded by mutex, fixed after the run */
+	struct place *places;  /* guarded by mutex */
 	/* Seen and unchanged with all below; what was not seen is not in it. */
-	struct block_set clean;	     /* guarded by mutex, fixed after the run */
+	struct block_set clean;      /* guarded by mutex, fixed after the run */
 	struct block_set with_links; /* the same; those of clean with hard links below */
-	struct wr_notes left_out;   /* filled at the end */
+	struct wr_notes left_out;    /* filled at the end */
 	uint64_t left_out_files, left_out_bytes;
 };
 
 struct node {
 	struct wr_scan *s;
 	struct node *parent;
-	char *path; /* root-relative, "" for the root */
+	char *path;       /* root-relative, "" for the root */
 	const char *name; /* last component of path */
 	int fd;
-	uint64_t block;	     /* of the stat cache, 0: none */
+	uint64_t block;      /* of the stat cache, 0: none */
 	struct place *place; /* we are below a left-out place: only count */
 	struct wr_rules rules;
 	atomic_uint unopened; /* children that still need fd, plus 1 while listing */
@@ -174,8 +174,8 @@ unseen(struct node *n, int e)
 
 /* Is this entry as the cache says? Also tells the link table of inodes with several names. */
 static bool
-same_as_cached(struct wr_scan *s, struct node *n, const struct stat *st,
-	       const struct wr_cached *c, const char *path)
+same_as_cached(struct wr_scan *s, struct node *n, const struct stat *st, const struct wr_cached *c,
+	       const char *path)
 {
 	struct wr_statkey key;
 	bool same;
@@ -289,7 +289,8 @@ scan_names(struct node *n, struct worker *w, bool cached)
 		}
 		w->path.len = base;
 		wr_buf_add(&w->path, e->name, e->len);
-		scan_entry(n, e, wr_buf_str(&w->path), w->path.len, more && cmp == 0 ? &c : NULL, &t);
+		scan_entry(n, e, wr_buf_str(&w->path), w->path.len, more && cmp == 0 ? &c : NULL,
+			   &t);
 		if (more && cmp == 0)
 			more = wr_cached_next(&w->cached, &c, &c_name);
 	}

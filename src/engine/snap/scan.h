@@ -17,9 +17,9 @@
 
 struct wr_scan_opts {
 	bool one_file_system;
-	uint64_t max_file_size;	  /* larger files are left out; 0 = no limit */
+	uint64_t max_file_size;   /* larger files are left out; 0 = no limit */
 	struct wr_ignore *ignore; /* options' patterns; borrowed, may be NULL */
-	dev_t skip_dev;		  /* the repository itself, if it lies inside */
+	dev_t skip_dev;           /* the repository itself, if it lies inside */
 	ino_t skip_ino;
 	/* Called now and then from any thread with running totals; may be NULL. */
 	void (*progress)(void *ctx, uint64_t files, uint64_t bytes);

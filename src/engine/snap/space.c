@@ -18,7 +18,7 @@ struct measure {
 	struct wr_repo *repo;
 	struct wr_reader *reader;
 	struct wr_space *out;
-	uint32_t *owner; /* by ordinal: 0 nobody, n: snapshot n-1, SHARED */
+	uint32_t *owner;       /* by ordinal: 0 nobody, n: snapshot n-1, SHARED */
 	struct wr_idmap below; /* directory tree -> bytes of all files in and below it, plus 1 */
 	const char *snapshot;  /* being walked */
 };
@@ -96,11 +96,11 @@ offer_file(struct measure *m, const char *dir, const struct wr_dirent *e, uint64
 	}
 	for (; i > 0 && s->file[i - 1].bytes < bytes; i--)
 		s->file[i] = s->file[i - 1];
-	s->file[i] = (struct wr_space_file){
-	    .bytes = bytes,
-	    .path = wr_asprintf("%s%s%s", dir, *dir ? "/" : "", e->name),
-	    .path_len = strlen(dir) + (*dir != 0) + e->name_len,
-	    .snapshot = wr_strdup(m->snapshot)};
+	s->file[i] =
+	    (struct wr_space_file){.bytes = bytes,
+				   .path = wr_asprintf("%s%s%s", dir, *dir ? "/" : "", e->name),
+				   .path_len = strlen(dir) + (*dir != 0) + e->name_len,
+				   .snapshot = wr_strdup(m->snapshot)};
 }
 
 /* A directory being added up; children are visited one after another. */

@@ -17,8 +17,8 @@ struct wr_space_snap {
 	struct wr_id commit;
 	char *snapshot; /* BRANCH/NAME; owned */
 	int64_t time;
-	uint64_t files_bytes;	/* all its files as users see them */
-	uint64_t alone_bytes;	/* stored bytes that no other snapshot needs */
+	uint64_t files_bytes; /* all its files as users see them */
+	uint64_t alone_bytes; /* stored bytes that no other snapshot needs */
 	uint64_t alone_objects;
 };
 
@@ -28,7 +28,7 @@ struct wr_space_snap {
 struct wr_space {
 	uint64_t branches, tags, snapshots, packs, objects;
 	uint64_t pack_bytes, index_bytes;
-	uint64_t raw_bytes;	  /* of all packed objects, uncompressed */
+	uint64_t raw_bytes;       /* of all packed objects, uncompressed */
 	uint64_t original_bytes;  /* all files of all snapshots as users see them */
 	uint64_t unreached_bytes; /* stored, in no snapshot: garbage or a killed save's */
 	struct wr_space_file file[WR_SPACE_FILES];

@@ -141,7 +141,8 @@ wr_statcache_open(struct wr_repo *r, const char *source, struct wr_statcache **o
 		c->fd = openat(dir_fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (c->fd >= 0 && wr_pread_full(c->fd, magic, 8, 0) == 8 && !memcmp(magic, MAGIC, 8)) {
 		for (unsigned i = 0; i < 2; i++) {
-			if (!load_slot(c->fd, i, &s) || (c->have && s.generation < c->slot.generation))
+			if (!load_slot(c->fd, i, &s) ||
+			    (c->have && s.generation < c->slot.generation))
 				continue;
 			c->slot = s;
 			c->slot_index = i;
@@ -302,8 +303,8 @@ start_writing_locked(struct wr_statcache *c)
 		return 0;
 	}
 	wr_closep(&c->fd);
-	c->fd = openat(c->dir_fd, c->name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		       0600);
+	c->fd =
+	    openat(c->dir_fd, c->name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (c->fd < 0 || wr_pwrite_all(c->fd, MAGIC, 8, 0) < 0)
 		return -1;
 	c->pending_at = BLOCKS_AT;
@@ -313,8 +314,7 @@ start_writing_locked(struct wr_statcache *c)
 static int
 flush_locked(struct wr_statcache *c)
 {
-	if (c->pending.len &&
-	    wr_pwrite_all(c->fd, c->pending.p, c->pending.len, c->pending_at) < 0)
+	if (c->pending.len && wr_pwrite_all(c->fd, c->pending.p, c->pending.len, c->pending_at) < 0)
 		return -1;
 	c->pending_at += c->pending.len;
 	wr_buf_clear(&c->pending);

@@ -29,15 +29,15 @@ struct wr_statkey {
 };
 void wr_statkey_of(const struct stat *st, struct wr_statkey *out);
 
-struct wr_cached {	  /* one entry of a directory; fixed part as it lies in the file */
+struct wr_cached {             /* one entry of a directory; fixed part as it lies in the file */
 	struct wr_statkey key; /* directories: all zero (their own block has it) but size, which
 				  is the subtree_bytes of their block */
-	uint64_t child;	  /* directories: offset of their block, 0 if there is none */
-	struct wr_id id;  /* blob or chunk tree; directories: their tree */
-	uint32_t link_hash; /* of the hard-link key, 0 if nlink was 1; directories: nonzero if
-			       there are hard links below */
+	uint64_t child;        /* directories: offset of their block, 0 if there is none */
+	struct wr_id id;       /* blob or chunk tree; directories: their tree */
+	uint32_t link_hash;    /* of the hard-link key, 0 if nlink was 1; directories: nonzero if
+				  there are hard links below */
 	uint16_t name_len;
-	uint8_t kind;	 /* enum wr_kind; special files are WR_KIND_FILE */
+	uint8_t kind; /* enum wr_kind; special files are WR_KIND_FILE */
 	uint8_t chunked;
 	uint8_t trusted; /* 0: changed too recently when it was read, look again */
 	uint8_t pad[11];
@@ -49,15 +49,19 @@ struct wr_cached_dir {
 	struct wr_id tree;
 	uint32_t count;
 	uint64_t subtree_bytes; /* this block and all below it */
-	bool has_links;		/* hard links here or below */
-	const uint8_t *at;	/* entries ascending by name; read with wr_cached_next */
+	bool has_links;         /* hard links here or below */
+	const uint8_t *at;      /* entries ascending by name; read with wr_cached_next */
 	size_t left;
 	struct wr_buf storage;
 };
-#define WR_CACHED_DIR_INIT {0}
+#define WR_CACHED_DIR_INIT \
+	{                  \
+		0          \
+	}
 
 /* Open the cache of source directory `source` (absolute path; dev and ino of the directory as a
- * check). Never fails for a damaged file. With write, an appendable one is made if there is none. */
+ * check). Never fails for a damaged file. With write, an appendable one is made if there is none.
+ */
 int wr_statcache_open(struct wr_repo *r, const char *source, struct wr_statcache **out,
 		      struct wr_err *err);
 void wr_statcache_close(struct wr_statcache *c);
@@ -82,7 +86,10 @@ struct wr_block {
 	uint64_t below; /* subtree_bytes of child blocks, summed by wr_block_add */
 	bool has_links;
 };
-#define WR_BLOCK_INIT {0}
+#define WR_BLOCK_INIT \
+	{             \
+		0     \
+	}
 void wr_block_add(struct wr_block *b, const struct wr_cached *e, const char *name);
 void wr_block_fini(struct wr_block *b);
 /* Append to the file: offset in *out. Thread safe. Failure (full disk) is not an error of the save:
