@@ -65,6 +65,7 @@ class Runner:
                     _, status, usage = os.wait4(child.pid, 0)
                 except BaseException:
                     child.kill()
+                    child.wait()
                     raise
                 wall = time.perf_counter() - start
             child.returncode = os.waitstatus_to_exitcode(status)

@@ -12,6 +12,7 @@ edits    files of 1 to 8 MiB to be edited (for bench/split-bits)
 import array
 import os
 import random
+import signal
 import subprocess
 
 KIB = 1 << 10
@@ -79,8 +80,9 @@ def _measure(path):
     return files, size
 
 
-def _take(source, dest, files_left, bytes_left, enter):
-    """Copy what fits of source's entries, in order of name; returns what is left."""
+def _take(source, dest, files_left, bytes_left, most, enter):
+    """Copy what fits of source's entries, none above `most` bytes, in order of name; then enter
+    the directories that did not fit.  Returns what is left."""
     os.makedirs(dest, exist_ok=True)
     too_big = []
     for name in sorted(os.listdir(source)):
@@ -88,7 +90,7 @@ def _take(source, dest, files_left, bytes_left, enter):
         files, size = _measure(path)
         if os.path.lexists(os.path.join(dest, name)):
             continue
-        if files > files_left or size > bytes_left:
+        if files > files_left or size > min(bytes_left, most):
             if os.path.isdir(path) and not os.path.islink(path):
                 too_big.append((files, name))
             continue
@@ -99,15 +101,16 @@ def _take(source, dest, files_left, bytes_left, enter):
         bytes_left -= size
     for _, name in sorted(too_big) if enter else []:
         files_left, bytes_left = _take(os.path.join(source, name), os.path.join(dest, name),
-                                       files_left, bytes_left, False)
+                                       files_left, bytes_left, most, False)
     return files_left, bytes_left
 
 
 def share(dest, files, size):
-    left = _take("/usr/share", os.path.join(dest, "share"), files // 2, size // 2, True)
+    most = size // 8  # a few huge packages shall not be all of it
+    left = _take("/usr/share", os.path.join(dest, "share"), files // 2, size // 2, most, True)
     left = _take("/usr/lib", os.path.join(dest, "lib"), files - files // 2 + left[0],
-                 size - size // 2 + left[1], True)
-    _take("/usr/share", os.path.join(dest, "share"), *left, True)
+                 size - size // 2 + left[1], most, True)
+    _take("/usr/share", os.path.join(dest, "share"), *left, most, True)
     # Marks that some of the tools, Warren among them, honour by leaving files out.
     subprocess.run(["find", dest, "(", "-name", "CACHEDIR.TAG", "-o", "-name", ".warrenignore", ")",
                     "-delete"], check=True)
@@ -289,7 +292,13 @@ def make(dest, maker, *args):
             status = 0
         finally:
             os._exit(status)
-    if os.waitpid(pid, 0)[1]:
+    try:
+        status = os.waitpid(pid, 0)[1]
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    if status:
         raise OSError(f"cannot make the tree for {maker.__name__}")
     warm(dest)
 

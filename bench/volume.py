@@ -55,6 +55,7 @@ class Volume:
         return mounted
 
     def __exit__(self, *_):
-        if self.fresh or os.path.ismount(self.path):
-            quiet("umount", self.path)
+        # After an interrupted command its own children may hold the place for a moment: --lazy.
+        if os.path.ismount(self.path) and quiet("umount", self.path) is None:
+            quiet("umount", "--lazy", self.path)
         measure.remove(self.dir)

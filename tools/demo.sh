@@ -12,7 +12,11 @@ home=$dir/home
 export WARREN_REPO=$dir/repo BUP_DIR=$dir/repo GIT_DIR=$dir/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC
 
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
+bold='' plain=''
+if [ -t 1 ]; then
+	bold=$'\033[1m' plain=$'\033[0m'
+fi
+say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 run() {
 	printf '$ warren %s\n' "${*//$dir/DIR}"
 	"$warren" "$@" | sed "s|$dir|DIR|g"
@@ -25,7 +29,7 @@ fail() {
 # Nothing to transfer in either direction, metadata included.
 same() {
 	local out
-	out=$(rsync -niHAXS --checksum --delete "$1/" "$2/") || fail "rsync"
+	out=$(rsync -niaHAXS --checksum --delete "$1/" "$2/") || fail "rsync"
 	[ -z "$out" ] || fail "$1 and $2 differ: $out"
 }
 
@@ -87,4 +91,4 @@ bup restore -q -C "$dir/by-bup" "/main/$first/." || fail "bup restore"
 same "$dir/before" "$dir/by-bup"
 echo "bup restore: every file and all metadata equal"
 
-printf '\n\033[1mdemo: ok\033[0m\n'
+printf '\n%sdemo: ok%s\n' "$bold" "$plain"

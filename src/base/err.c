@@ -140,14 +140,14 @@ wr_quote(const void *bytes, size_t len)
 	while (i < max) {
 		size_t u = wr_utf8_len(b + i, len - i);
 
-		if (u == 0 || b[i] < 0x20 || b[i] == 0x7f || b[i] == '\\') {
-			n += (size_t)snprintf(q.s + n, sizeof(q.s) - n, "\\x%02x", b[i]);
-			i++;
-		} else {
+		if (u && b[i] != '\\' && b[i] != '\'' && !wr_utf8_acts(wr_utf8_decode(b + i, u))) {
 			memcpy(q.s + n, b + i, u);
 			n += u;
 			i += u;
+			continue;
 		}
+		for (u = u ? u : 1; u; u--)
+			n += (size_t)snprintf(q.s + n, sizeof(q.s) - n, "\\x%02x", b[i++]);
 	}
 	if (len > max) {
 		memcpy(q.s + n, "...", 3);

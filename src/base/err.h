@@ -63,7 +63,7 @@ int wr_err_exit(enum wr_err_code code);
 /* Bytes from outside made fit for a message: control bytes, quotes and invalid UTF-8 escaped,
  * cut after 200 bytes.  By value, so nobody owns it. */
 struct wr_quoted {
-	char s[840];
+	char s[840]; /* 203 bytes at 4 characters each, and the dots */
 };
 struct wr_quoted wr_quote(const void *bytes, size_t len);
 #define WR_Q(str) (wr_quote((str), strlen(str)).s)

@@ -35,6 +35,24 @@ wr_utf8_len(const uint8_t *p, size_t len)
 	return need;
 }
 
+uint32_t
+wr_utf8_decode(const uint8_t *p, size_t len)
+{
+	static const uint8_t first[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+	uint32_t c = p[0] & first[len];
+
+	for (size_t i = 1; i < len; i++)
+		c = c << 6 | (p[i] & 0x3f);
+	return c;
+}
+
+bool
+wr_utf8_acts(uint32_t c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f ||
+	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
 bool
 wr_utf8_valid(const void *bytes, size_t len)
 {

@@ -7,6 +7,10 @@
 
 /* Length in bytes of the well-formed UTF-8 sequence at p (1..4), 0 if there is none. */
 size_t wr_utf8_len(const uint8_t *p, size_t len);
+/* The character of a well-formed sequence of len bytes, as wr_utf8_len found it. */
+uint32_t wr_utf8_decode(const uint8_t *p, size_t len);
+/* Would this character act on a terminal, or reorder what stands around it? */
+bool wr_utf8_acts(uint32_t c);
 bool wr_utf8_valid(const void *bytes, size_t len);
 /* Copy with every invalid byte replaced by U+FFFD; the caller frees it. */
 char *wr_utf8_lossy(const void *bytes, size_t len);

@@ -89,25 +89,6 @@ wr_color(enum wr_color c)
 
 /* ---- names ---- */
 
-static uint32_t
-decode(const uint8_t *p, size_t len)
-{
-	static const uint8_t first[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-	uint32_t cp = p[0] & first[len];
-
-	for (size_t i = 1; i < len; i++)
-		cp = cp << 6 | (p[i] & 0x3f);
-	return cp;
-}
-
-/* Would this character act on the terminal, or reorder what stands around it? */
-static bool
-acts(uint32_t cp)
-{
-	return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x200e || cp == 0x200f ||
-	       (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
-}
-
 void
 wr_name_escape(struct wr_buf *b, const void *bytes, size_t len)
 {
@@ -116,7 +97,7 @@ wr_name_escape(struct wr_buf *b, const void *bytes, size_t len)
 	for (size_t i = 0; i < len;) {
 		size_t n = wr_utf8_len(p + i, len - i);
 
-		if (n && p[i] != '\\' && !acts(decode(p + i, n))) {
+		if (n && p[i] != '\\' && !wr_utf8_acts(wr_utf8_decode(p + i, n))) {
 			wr_buf_add(b, p + i, n);
 			i += n;
 			continue;
@@ -159,7 +140,7 @@ wr_text_width(const char *s)
 			n = strcspn((const char *)p, "m");
 			n = WR_MIN(n + 1, left);
 		} else {
-			w = n ? wcwidth((wchar_t)decode(p, n)) : 1;
+			w = n ? wcwidth((wchar_t)wr_utf8_decode(p, n)) : 1;
 			width += w < 0 ? 1 : (size_t)w;
 			n = n ? n : 1;
 		}

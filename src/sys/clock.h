@@ -5,7 +5,8 @@
 
 #include "base/ts.h"
 
-/* The clock from which the kernel stamps inodes: it moves once a tick. */
+/* A clock that moves once a tick and is never ahead of the kernel's stamps on inodes: before Linux
+ * 6.13 they are read from it, since then they may be finer. */
 struct wr_ts wr_clock_inode(void);
 struct wr_ts wr_clock_wall(void);
 uint64_t wr_clock_mono_ns(void);

@@ -187,6 +187,18 @@ wr_open_dir(int dirfd, const char *path)
 	return openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+/* errno stays EEXIST if it is something else. */
+static bool
+is_dir(int dirfd, const char *path)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, path, &st, 0) < 0)
+		return false;
+	errno = EEXIST;
+	return S_ISDIR(st.st_mode);
+}
+
 int
 wr_mkdirs(int dirfd, const char *path, int mode, struct wr_err *err)
 {
@@ -198,7 +210,7 @@ wr_mkdirs(int dirfd, const char *path, int mode, struct wr_err *err)
 		if (c != '/' && c != '\0')
 			continue;
 		*p = '\0';
-		if (mkdirat(dirfd, s, (mode_t)mode) < 0 && errno != EEXIST)
+		if (mkdirat(dirfd, s, (mode_t)mode) < 0 && !(errno == EEXIST && is_dir(dirfd, s)))
 			return wr_err_sys(err, "make directory '%s'", WR_Q(s));
 		if (c == '\0')
 			break;

@@ -139,7 +139,7 @@ objects() {
 }
 
 @test "owner names that are gone change nothing" {
-	need_root
+	need_private_mounts
 	make_tree
 	chown 1:1 src/file
 	setfacl -m u:daemon:r src/file
@@ -230,7 +230,7 @@ objects() {
 }
 
 @test "one file system: a mount point is an empty directory" {
-	need_root
+	need_private_mounts
 	mkdir -p src/mnt
 	echo a >src/a
 	make_repo
@@ -248,7 +248,7 @@ objects() {
 }
 
 @test "a sparse file of exabytes ends quickly, left out and said so" {
-	need_root
+	need_private_mounts
 	mkdir -p src/t
 	make_repo
 	# shellcheck disable=SC2016

@@ -588,7 +588,6 @@ snapshot() {
 @test "hostile metadata and chunk trees" {
 	make_repo
 	b=$(blob content)
-	e=$(blob '')
 	dot='\0'
 	# Too few, too many, cut short, lengths beyond all, a device and a directory in the clothes of a file.
 	for bupm in "" "$dot" "$dot$dot$dot" '\012\377\377\377\377\377\377\377\377\377\001' '\012' \

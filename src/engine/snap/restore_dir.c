@@ -385,6 +385,12 @@ look(struct wr_rs_dir *d)
 
 /* ---- working ---- */
 
+static bool
+is_large(const struct wr_rs_item *it)
+{
+	return it->want && it->want->chunked;
+}
+
 static void
 settle_range(void *ctx, size_t lo, size_t hi)
 {
@@ -394,11 +400,30 @@ settle_range(void *ctx, size_t lo, size_t hi)
 	for (size_t i = lo; i < hi && !rs->failed; i++) {
 		struct wr_rs_item *it = &d->item[i];
 
-		if (!it->dir && it->state == WR_RS_OPEN)
+		if (!it->dir && it->state == WR_RS_OPEN && !is_large(it))
 			wr_rs_entry(d, it);
 	}
 	if (rs->o->progress)
 		rs->o->progress(rs->o->ctx, "restore", rs->n.files, 0, rs->n.bytes, 0);
+}
+
+struct large {
+	struct wr_rs_dir *d;
+	struct wr_rs_item **item;
+	size_t count;
+};
+
+static void
+settle_large(void *ctx, size_t lo, size_t hi)
+{
+	struct large *l = ctx;
+	struct wr_rs *rs = l->d->rs;
+
+	for (size_t i = lo; i < hi && !rs->failed; i++) {
+		wr_rs_entry(l->d, l->item[i]);
+		if (rs->o->progress)
+			rs->o->progress(rs->o->ctx, "restore", rs->n.files, 0, rs->n.bytes, 0);
+	}
 }
 
 static void
@@ -419,6 +444,7 @@ static void
 work(struct wr_rs_dir *d)
 {
 	struct wr_rs *rs = d->rs;
+	struct large large = {.d = d};
 	bool extra = rs->o->delete_extra;
 
 	/* Pushed in descending order, so that they are taken in ascending order. */
@@ -438,6 +464,18 @@ work(struct wr_rs_dir *d)
 		}
 	}
 	wr_pool_for(rs->pool, d->count, BATCH, 0, settle_range, d);
+	for (size_t i = 0; i < d->count; i++)
+		large.count += d->item[i].state == WR_RS_OPEN && is_large(&d->item[i]);
+	if (!large.count)
+		return;
+	/* Each of these is worth a thread. */
+	large.item = wr_calloc(large.count, sizeof(*large.item));
+	large.count = 0;
+	for (size_t i = 0; i < d->count; i++)
+		if (d->item[i].state == WR_RS_OPEN && is_large(&d->item[i]))
+			large.item[large.count++] = &d->item[i];
+	wr_pool_for(rs->pool, large.count, 1, 0, settle_large, &large);
+	free(large.item);
 }
 
 /* ---- finishing ---- */
