@@ -107,10 +107,9 @@ def _take(source, dest, files_left, bytes_left, most, enter):
 
 def share(dest, files, size):
     most = size // 8  # a few huge packages shall not be all of it
-    left = _take("/usr/share", os.path.join(dest, "share"), files // 2, size // 2, most, True)
-    left = _take("/usr/lib", os.path.join(dest, "lib"), files - files // 2 + left[0],
-                 size - size // 2 + left[1], most, True)
-    _take("/usr/share", os.path.join(dest, "share"), *left, most, True)
+    left = _take("/usr/lib", os.path.join(dest, "lib"), files // 2, size // 2, most, True)
+    _take("/usr/share", os.path.join(dest, "share"), files - files // 2 + left[0],
+          size - size // 2 + left[1], most, True)
     # Marks that some of the tools, Warren among them, honour by leaving files out.
     subprocess.run(["find", dest, "(", "-name", "CACHEDIR.TAG", "-o", "-name", ".warrenignore", ")",
                     "-delete"], check=True)

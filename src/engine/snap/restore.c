@@ -98,8 +98,8 @@ wr_rs_skip(struct wr_rs_dir *d, const char *name, const char *reason)
 	note(d->rs, shown_path(d, name), reason, false);
 }
 
-void
-wr_rs_fail(struct wr_rs *rs, const struct wr_err *err)
+static void
+fail(struct wr_rs *rs, const struct wr_err *err)
 {
 	pthread_mutex_lock(&rs->mutex);
 	if (!rs->failed)
@@ -114,7 +114,7 @@ wr_rs_skip_err(struct wr_rs_dir *d, const char *name, const struct wr_err *err)
 	d->inexact = true;
 	/* Trouble that every further file would have as well. */
 	if (err->code == WR_E_NOSPACE || err->sys_errno == EROFS || err->sys_errno == EDQUOT)
-		wr_rs_fail(d->rs, err);
+		fail(d->rs, err);
 	else
 		note(d->rs, shown_path(d, name), err->msg, true);
 }

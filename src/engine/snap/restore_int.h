@@ -153,7 +153,6 @@ void wr_rs_skip_err(struct wr_rs_dir *d, const char *name, const struct wr_err *
 void wr_rs_skip_sys(struct wr_rs_dir *d, const char *name, const char *what);
 /* Metadata that could not be set is counted and told once per kind. */
 void wr_rs_lost(struct wr_rs_dir *d, const char *name, unsigned lost);
-void wr_rs_fail(struct wr_rs *rs, const struct wr_err *err);
 /* Count and tell one action. */
 void wr_rs_did(struct wr_rs_dir *d, const char *name, const char *op, atomic_ullong *counter);
 
