@@ -8,7 +8,6 @@
 #include "engine/snap/restore.h"
 
 /* Paths shown to people; --json has up to WR_LIST_MAX. */
-#define SHOWN_MAX 20
 /* Actions of a dry run that are held back to be shown in order. */
 #define SORT_MAX 100000
 
@@ -150,7 +149,6 @@ json_counts(const struct run *run, json_t *o)
 {
 	const struct wr_restore_result *r = &run->res;
 	WR_SCOPED(wr_buf_fini) struct wr_buf undo = WR_BUF_INIT;
-	json_t *list;
 
 	wr_json_u64(o, "files", r->files);
 	wr_json_u64(o, "directories", r->dirs);
@@ -161,14 +159,7 @@ json_counts(const struct run *run, json_t *o)
 	wr_json_u64(o, "unchanged", r->unchanged);
 	wr_json_u64(o, "kept", r->kept);
 	wr_json_u64(o, "bytes_written", r->bytes_written);
-	list = wr_json_array(o, "skipped");
-	for (size_t i = 0; i < r->skipped.count; i++) {
-		json_t *e = wr_json_item(list);
-
-		wr_json_path(e, "path", r->skipped.note[i].path, r->skipped.note[i].path_len);
-		wr_json_str(e, "reason", r->skipped.note[i].reason);
-	}
-	wr_json_u64(o, "skipped_more", r->skipped.more);
+	wr_receipt_notes(o, "skipped", &r->skipped);
 	if (r->has_safety) {
 		json_t *s = wr_json_object(o, "safety");
 		WR_SCOPED(wr_freep)
@@ -236,20 +227,6 @@ print_text(const struct run *run)
 	}
 }
 
-/* Where people look: standard error, also with --quiet. */
-static void
-warn_skipped(const struct wr_notes *n)
-{
-	size_t shown = WR_MIN(n->count, (size_t)SHOWN_MAX);
-	uint64_t rest = n->count - shown + n->more;
-
-	for (size_t i = 0; i < shown; i++)
-		wr_warn("'%s': %s", wr_quote(n->note[i].path, n->note[i].path_len).s,
-			wr_quote(n->note[i].reason, strlen(n->note[i].reason)).s);
-	if (rest)
-		wr_warn("and %" PRIu64 " more; --json lists them", rest);
-}
-
 static int
 restore(struct run *run, const struct wr_args *a, struct wr_err *err)
 {
@@ -274,7 +251,7 @@ restore(struct run *run, const struct wr_args *a, struct wr_err *err)
 	} else if (!wr_out_quiet()) {
 		print_text(run);
 	}
-	warn_skipped(&run->res.skipped);
+	wr_receipt_warn(&run->res.skipped);
 	if (rc == 0 && run->err.code != WR_E_NONE) {
 		*err = run->err;
 		rc = -1;

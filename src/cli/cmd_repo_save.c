@@ -3,13 +3,11 @@
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "cli/receipt.h"
 #include "engine/snap/save.h"
 #include "sys/fs.h"
 
 #include <fcntl.h>
-
-/* Paths shown to people; --json has up to WR_LIST_MAX. */
-#define SHOWN_MAX 20
 
 static void
 on_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total, uint64_t bytes,
@@ -40,25 +38,10 @@ read_patterns(const struct wr_args *a, struct wr_ignore *ig, struct wr_err *err)
 	return 0;
 }
 
-static void
-json_notes(json_t *o, const char *key, const struct wr_notes *n, bool with_bytes)
-{
-	json_t *list = wr_json_array(o, key);
-
-	for (size_t i = 0; i < n->count; i++) {
-		json_t *e = wr_json_item(list);
-
-		wr_json_path(e, "path", n->note[i].path, n->note[i].path_len);
-		wr_json_str(e, "reason", n->note[i].reason);
-		if (with_bytes)
-			wr_json_u64(e, "bytes", n->note[i].bytes);
-	}
-}
-
 static int
 print_json(const struct wr_save_result *r, bool dry_run, struct wr_err *err)
 {
-	json_t *o = wr_json_begin("warren.save/1"), *files, *bytes, *out;
+	json_t *o = wr_json_begin("warren.save/1"), *files, *bytes, *out, *list;
 
 	wr_json_bool(o, "made", r->made);
 	wr_json_bool(o, "dry_run", dry_run);
@@ -86,9 +69,15 @@ print_json(const struct wr_save_result *r, bool dry_run, struct wr_err *err)
 	out = wr_json_object(o, "not_protected");
 	wr_json_u64(out, "count", r->left_out_files);
 	wr_json_u64(out, "bytes", r->left_out_bytes);
-	json_notes(out, "largest", &r->left_out, true);
-	json_notes(o, "skipped", &r->skipped, false);
-	wr_json_u64(o, "skipped_more", r->skipped.more);
+	list = wr_json_array(out, "largest");
+	for (size_t i = 0; i < r->left_out.count; i++) {
+		json_t *e = wr_json_item(list);
+
+		wr_json_path(e, "path", r->left_out.note[i].path, r->left_out.note[i].path_len);
+		wr_json_str(e, "reason", r->left_out.note[i].reason);
+		wr_json_u64(e, "bytes", r->left_out.note[i].bytes);
+	}
+	wr_receipt_notes(o, "skipped", &r->skipped);
 	return wr_json_print(o, err);
 }
 
@@ -120,20 +109,6 @@ print_text(const struct wr_save_result *r, bool dry_run)
 			printf("  (%s)\n", r->left_out.note[i].reason);
 		}
 	}
-}
-
-/* Where people look: standard error, also with --quiet. */
-static void
-warn_skipped(const struct wr_notes *n)
-{
-	size_t shown = WR_MIN(n->count, (size_t)SHOWN_MAX);
-	uint64_t rest = n->count - shown + n->more;
-
-	for (size_t i = 0; i < shown; i++)
-		wr_warn("'%s': %s", wr_quote(n->note[i].path, n->note[i].path_len).s,
-			n->note[i].reason);
-	if (rest)
-		wr_warn("and %" PRIu64 " more; --json lists them", rest);
 }
 
 int
@@ -173,7 +148,7 @@ wr_cmd_repo_save(const struct wr_args *a, struct wr_err *err)
 		rc = print_json(&res, o.dry_run, err);
 	else if (!wr_out_quiet())
 		print_text(&res, o.dry_run);
-	warn_skipped(&res.skipped);
+	wr_receipt_warn(&res.skipped);
 	if (rc == 0 && res.skipped.count)
 		rc = WR_EXIT_WARNINGS;
 	wr_save_result_fini(&res);

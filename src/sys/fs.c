@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -248,4 +249,15 @@ wr_remove_tree(int dirfd, const char *name, struct wr_err *err)
 	if (rc == 0 && unlinkat(dirfd, name, AT_REMOVEDIR) < 0)
 		return wr_err_sys(err, "remove directory '%s'", WR_Q(name));
 	return rc;
+}
+
+void
+wr_raise_fd_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl); /* the old limit then stands */
+	}
 }

@@ -37,4 +37,7 @@ int wr_remove_tree(int dirfd, const char *name, struct wr_err *err);
 /* prefix + 12 random characters of [a-z0-9], in a caller's buffer of at least strlen + 13. */
 void wr_random_name(char *out, size_t out_size, const char *prefix);
 
+/* Let this process have as many descriptors as it may: walks of deep trees hold one per level. */
+void wr_raise_fd_limit(void);
+
 #endif

@@ -227,3 +227,23 @@ wr_hashtree_end(struct wr_hashtree *t, uint32_t *out_mode, struct wr_id *out, bo
 	*out_empty = empty;
 	return 0;
 }
+
+bool
+wr_hashtree_offset(const void *name, size_t len, uint64_t *out)
+{
+	const uint8_t *p = name;
+	uint64_t v = 0;
+
+	if (len == 0 || len > 16)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] >= '0' && p[i] <= '9')
+			v = v << 4 | (uint64_t)(p[i] - '0');
+		else if (p[i] >= 'a' && p[i] <= 'f')
+			v = v << 4 | (uint64_t)(p[i] - 'a' + 10);
+		else
+			return false;
+	}
+	*out = v;
+	return true;
+}

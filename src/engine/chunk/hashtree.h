@@ -38,4 +38,7 @@ int wr_hashtree_add_run(struct wr_hashtree *t, const struct wr_id *blob, uint32_
 int wr_hashtree_end(struct wr_hashtree *t, uint32_t *out_mode, struct wr_id *out, bool *out_empty,
 		    struct wr_err *err);
 
+/* The offset that a name in a chunk tree stands for: 1 to 16 lower-case hex digits. */
+bool wr_hashtree_offset(const void *name, size_t len, uint64_t *out);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include "engine/chunk/hashtree.h"
 #include "engine/object/name.h"
 #include "engine/object/tree.h"
 
@@ -25,28 +26,6 @@ struct walk {
 	void *ctx;
 	struct wr_buf blob;
 };
-
-/* The offset that a name in a chunk tree stands for. */
-static bool
-parse_offset(const struct wr_tree_entry *e, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (e->name_len > 16)
-		return false;
-	for (size_t i = 0; i < e->name_len; i++) {
-		uint8_t c = e->name[i];
-
-		if (c >= '0' && c <= '9')
-			v = v << 4 | (uint64_t)(c - '0');
-		else if (c >= 'a' && c <= 'f')
-			v = v << 4 | (uint64_t)(c - 'a' + 10);
-		else
-			return false;
-	}
-	*out = v;
-	return true;
-}
 
 static int
 bad_chunks(const struct wr_id *id, const char *what, struct wr_err *err)
@@ -83,7 +62,7 @@ each_chunk(struct walk *w, const struct wr_id *id, unsigned depth, uint64_t *out
 	r = wr_rd(tree.p, tree.len);
 	while ((n = wr_tree_next(&r, &e, err)) > 0) {
 		/* An empty element would let a few trees stand for endless work. */
-		if (!parse_offset(&e, &at) || at != done || len == 0)
+		if (!wr_hashtree_offset(e.name, e.name_len, &at) || at != done || len == 0)
 			return bad_chunks(id, "a name is not the offset of its bytes", err);
 		if (is_tree(e.mode))
 			n = each_chunk(w, &e.id, depth + 1, &len, err);
@@ -138,7 +117,7 @@ chunks_size(struct wr_reader *rd, struct wr_id id, uint64_t *out, struct wr_err 
 			return wr_err_wrap(err, "chunk tree %s", wr_id_hex(&id).s);
 		if (!last.name)
 			break; /* empty */
-		if (!parse_offset(&last, &at))
+		if (!wr_hashtree_offset(last.name, last.name_len, &at))
 			return bad_chunks(&id, "a name is not an offset", err);
 		if (__builtin_add_overflow(total, at, &total))
 			return bad_chunks(&id, "impossible size", err);

@@ -2,6 +2,7 @@
 #include "engine/snap/fsmeta.h"
 
 #include <grp.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -342,6 +343,8 @@ wr_fsmeta_read(const struct wr_live *l, struct wr_names *names, struct wr_metabu
 {
 	const struct stat *st = &l->st;
 	struct wr_meta m = {.has_common = true, .size = -1};
+	struct wr_live by_proc = *l;
+	char path[NAME_MAX + 32];
 	int attr = 0;
 
 	m.mode = st->st_mode;
@@ -358,8 +361,12 @@ wr_fsmeta_read(const struct wr_live *l, struct wr_names *names, struct wr_metabu
 		m.size = st->st_size;
 	if (S_ISLNK(st->st_mode) && read_link(l, b, &m, err) < 0)
 		return -1;
-	if (l->fd < 0 && wr_cwd_enter(l->dirfd) < 0)
-		return wr_err_sys(err, "enter directory");
+	if (l->fd < 0 && wr_cwd_enter(l->dirfd) < 0) {
+		/* Containers forbid a working directory per thread: the longer way then. */
+		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", l->dirfd, l->name);
+		by_proc.name = path;
+		l = &by_proc;
+	}
 	if (read_xattrs(l, names, b, &m, err) < 0)
 		return -1;
 	if (l->fd >= 0 && (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))) {

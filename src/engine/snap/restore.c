@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -157,18 +156,6 @@ wr_rs_did(struct wr_rs_dir *d, const char *name, const char *op, atomic_ullong *
 
 /* ---- beginning and end ---- */
 
-/* Deep trees hold a descriptor per level. */
-static void
-raise_fd_limit(void)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &rl); /* the old limit then stands */
-	}
-}
-
 static void
 init(struct wr_rs *rs, struct wr_repo *r, const struct wr_restore_opts *o)
 {
@@ -176,7 +163,7 @@ init(struct wr_rs *rs, struct wr_repo *r, const struct wr_restore_opts *o)
 	unsigned threads = o->threads ? o->threads : (unsigned)WR_MAX(cpus, 1);
 	struct stat st;
 
-	raise_fd_limit();
+	wr_raise_fd_limit();
 	rs->repo = r;
 	rs->o = o;
 	rs->root_fd = -1;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/chunk/hashtree.h"
 #include "engine/chunk/split.h"
 #include "engine/object/tree.h"
 #include "engine/snap/restore_int.h"
@@ -241,27 +242,6 @@ seed_zeros(struct wr_rs *rs, struct wr_rs_worker *w)
 	}
 }
 
-static bool
-parse_offset(const struct wr_tree_entry *e, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (e->name_len > 16)
-		return false;
-	for (size_t i = 0; i < e->name_len; i++) {
-		uint8_t c = e->name[i];
-		unsigned digit = c >= '0' && c <= '9'   ? c - 0x30u
-				 : c >= 'a' && c <= 'f' ? c - 0x57u
-							: 16;
-
-		if (digit == 16)
-			return false;
-		v = v << 4 | digit;
-	}
-	*out = v;
-	return true;
-}
-
 static int
 open_frame(struct wr_rs_worker *w, struct frame *fr, const struct wr_id *id, uint64_t start,
 	   struct wr_err *err)
@@ -296,7 +276,8 @@ step(struct wr_rs_feed *f, struct wr_rs_worker *w, struct frame *fr, bool may_op
 
 	if (more <= 0)
 		return more < 0 ? wr_err_wrap(err, "chunk tree %s", wr_id_hex(&fr->id).s) : 0;
-	if (!parse_offset(&e, &at) || __builtin_add_overflow(at, fr->start, &at))
+	if (!wr_hashtree_offset(e.name, e.name_len, &at) ||
+	    __builtin_add_overflow(at, fr->start, &at))
 		return wr_err_set(err, WR_E_CORRUPT, "chunk tree %s: a name is not an offset",
 				  wr_id_hex(&fr->id).s);
 	fr->empty = false;

@@ -14,7 +14,10 @@
 #include "sys/crash.h"
 #include "sys/fs.h"
 
-#define BATCH 16
+/* The kernel lets one thread at a time make names in a directory: others help only where there is
+ * much to do, and are better off with directories of their own. */
+#define ALONE_MAX 200
+#define BATCH 32
 #define IN_THE_WAY "a directory is in the way"
 
 struct wr_rs_dir *
@@ -463,7 +466,10 @@ work(struct wr_rs_dir *d)
 				push_child(d, it); /* it goes first */
 		}
 	}
-	wr_pool_for(rs->pool, d->count, BATCH, 0, settle_range, d);
+	if (d->count <= ALONE_MAX)
+		settle_range(d, 0, d->count);
+	else
+		wr_pool_for(rs->pool, d->count, BATCH, 0, settle_range, d);
 	for (size_t i = 0; i < d->count; i++)
 		large.count += d->item[i].state == WR_RS_OPEN && is_large(&d->item[i]);
 	if (!large.count)

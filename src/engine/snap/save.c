@@ -2,7 +2,6 @@
 #include "engine/snap/save.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -48,18 +47,6 @@ wr_save_result_fini(struct wr_save_result *r)
 {
 	wr_notes_fini(&r->left_out);
 	wr_notes_fini(&r->skipped);
-}
-
-/* Deep trees hold a descriptor per level. */
-static void
-raise_fd_limit(void)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &rl); /* the old limit then stands */
-	}
 }
 
 static int
@@ -403,7 +390,7 @@ wr_save(struct wr_repo *r, const char *path, const struct wr_save_opts *o,
 	unsigned threads = o->threads ? o->threads : (unsigned)WR_MAX(cpus, 1);
 	int rc = -1;
 
-	raise_fd_limit();
+	wr_raise_fd_limit();
 	s.pool = wr_pool_new(WR_MIN(threads, (unsigned)THREADS_MAX));
 	s.reader = wr_reader_new(r);
 	if (open_source(&s, path, err) < 0)

@@ -89,21 +89,38 @@ wr_statkey_of(const struct stat *st, struct wr_statkey *out)
 	}
 }
 
+/*
+ * What the file system cuts off its times: 2 s (vfat), 1 s (ext4 with small inodes), 10 ms (exfat),
+ * as the last change shows.  A fine time that looks like one of these only costs a second look.
+ */
+static uint32_t
+cut_off_ms(const struct wr_statkey *k)
+{
+	if (k->ctime_ns == 0)
+		return 2000;
+	return k->ctime_ns % 10000000 == 0 ? 10 : 0;
+}
+
+static struct wr_ts
+earlier(struct wr_ts t, uint32_t ms)
+{
+	int64_t ns = (int64_t)t.ns - (int64_t)(ms % 1000) * 1000000;
+
+	t.s -= ms / 1000 + (ns < 0);
+	t.ns = (uint32_t)(ns < 0 ? ns + 1000000000 : ns);
+	return t;
+}
+
 bool
 wr_stat_racy(const struct wr_statkey *k, struct wr_ts now)
 {
 	struct wr_ts ctime = {k->ctime_s, k->ctime_ns}, mtime = {k->mtime_s, k->mtime_ns};
 	/* A clock tick is at most 10 ms; twice that is on the safe side. */
-	const uint32_t tick = 20000000;
+	const uint32_t cut = cut_off_ms(k), tick = 20;
 
-	if (wr_ts_cmp(ctime, now) < 0)
+	if (wr_ts_cmp(ctime, earlier(now, cut)) < 0)
 		return false;
-	mtime.ns += tick;
-	if (mtime.ns >= 1000000000u) {
-		mtime.ns -= 1000000000u;
-		mtime.s++;
-	}
-	return wr_ts_cmp(mtime, ctime) >= 0;
+	return wr_ts_cmp(mtime, earlier(ctime, cut + tick)) >= 0;
 }
 
 static bool
