@@ -4,10 +4,10 @@
 
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/receipt.h"
 #include "cli/view.h"
 #include "engine/snap/restore.h"
 
-/* Paths shown to people; --json has up to WR_LIST_MAX. */
 /* Actions of a dry run that are held back to be shown in order. */
 #define SORT_MAX 100000
 
