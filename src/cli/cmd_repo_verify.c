@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* warren repo verify: is everything there and whole; --repair writes what is missing. */
+#include <sys/stat.h>
+
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/out.h"
@@ -197,6 +199,21 @@ print_text(const struct run *run)
 		printf(" (contents not read; --data does)\n");
 }
 
+/* Told before the long work, not after it, and also when there turns out to be nothing to fill. */
+static int
+check_from(const char *from, struct wr_err *err)
+{
+	struct stat st;
+
+	if (!from)
+		return 0;
+	if (stat(from, &st) < 0)
+		return wr_err_sys(err, "--from '%s'", WR_Q(from));
+	if (!S_ISDIR(st.st_mode))
+		return wr_err_set(err, WR_E_INVALID, "--from '%s': not a directory", WR_Q(from));
+	return 0;
+}
+
 int
 wr_cmd_repo_verify(const struct wr_args *a, struct wr_err *err)
 {
@@ -208,7 +225,8 @@ wr_cmd_repo_verify(const struct wr_args *a, struct wr_err *err)
 		wr_err_set(err, WR_E_USAGE, "--from is of use with --repair only");
 		return -1;
 	}
-	if (!path || wr_repo_open(path, &run.repo, err) < 0)
+	if (!path || check_from(wr_arg_str(a, "from"), err) < 0 ||
+	    wr_repo_open(path, &run.repo, err) < 0)
 		return -1;
 	run.o.data = wr_arg_flag(a, "data");
 	run.o.threads = (unsigned)wr_arg_u64(a, "threads", 0);

@@ -206,8 +206,14 @@ snap_of_commit(struct wr_reader *rd, const struct wr_id *id, const char *branch,
 {
 	struct wr_commit c = WR_COMMIT_INIT;
 
-	if (wr_repo_read_commit(rd, id, &c, err) < 0)
+	if (wr_repo_read_commit(rd, id, &c, err) < 0) {
+		/* A branch says it is there: not an absent name, but damage. */
+		if (branch && err && err->code == WR_E_NOT_FOUND) {
+			wr_err_recode(err, WR_E_CORRUPT);
+			wr_err_hint(err, "run 'warren repo verify' to see what is damaged");
+		}
 		return -1;
+	}
 	*out = (struct wr_snap){.commit = *id,
 				.tree = c.tree,
 				.time = c.author_time,

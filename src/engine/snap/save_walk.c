@@ -67,8 +67,9 @@ struct dir {
 	struct walk *w;
 	struct dir *parent;
 	struct ent *in_parent; /* NULL for the root */
-	char *path;
-	const char *name;
+	const char *name; /* in the parent's names; a path each would make deep trees quadratic */
+	size_t path_len;  /* of the path below the root */
+	unsigned depth;
 	int fd;
 	uint64_t block;        /* of the cache, 0: none */
 	struct wr_id carry_id; /* zero: none */
@@ -101,15 +102,49 @@ fail(struct walk *w, const struct wr_err *err)
 	pthread_mutex_unlock(&w->mutex);
 }
 
+/* Append the path below the root of name in d, or of d itself. */
+static void
+add_path(struct wr_buf *out, const struct dir *d, const char *name)
+{
+	size_t len = d->path_len;
+	char *at;
+
+	wr_buf_reserve(out, len);
+	out->len += len;
+	for (at = (char *)out->p + out->len; d->parent; d = d->parent) {
+		size_t n = strlen(d->name);
+
+		at -= n;
+		memcpy(at, d->name, n);
+		if (d->parent->parent)
+			*--at = '/';
+	}
+	if (name && len)
+		wr_buf_add8(out, '/');
+	if (name)
+		wr_buf_adds(out, name);
+}
+
+/* Say in err where it was. */
+static void
+wrap(struct wr_err *err, const struct dir *d, const char *name)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf path = WR_BUF_INIT;
+
+	add_path(&path, d, name);
+	wr_err_wrap(err, "save '%s'", WR_Q(wr_buf_str(&path)));
+}
+
 static void
 note_skipped(struct walk *w, const struct dir *d, const char *name, const char *reason)
 {
-	WR_SCOPED(wr_freep)
-	char *path = name ? wr_asprintf("%s%s%s", d->path, *d->path ? "/" : "", name)
-			  : wr_strdup(*d->path ? d->path : ".");
+	WR_SCOPED(wr_buf_fini) struct wr_buf path = WR_BUF_INIT;
 
+	add_path(&path, d, name);
+	if (!path.len)
+		wr_buf_add8(&path, '.');
 	pthread_mutex_lock(&w->mutex);
-	wr_notes_add(&w->skipped, path, strlen(path), reason, 0);
+	wr_notes_add(&w->skipped, wr_buf_str(&path), path.len, reason, 0);
 	pthread_mutex_unlock(&w->mutex);
 }
 
@@ -157,7 +192,6 @@ free_dir(struct dir *d)
 	wr_rules_fini(&d->rules);
 	wr_buf_fini(&d->names);
 	free(d->ent);
-	free(d->path);
 	free(d);
 }
 
@@ -190,8 +224,8 @@ same_sole_link(const struct dir *d, const struct ent *e, const struct wr_meta *m
 
 	if (old->hardlink.p) {
 		wr_buf_clear(&k->key);
-		wr_buf_addf(&k->key, "%s/%s%s%s", d->w->in->link_root, d->path, *d->path ? "/" : "",
-			    e->name);
+		wr_buf_addf(&k->key, "%s/", d->w->in->link_root);
+		add_path(&k->key, d, e->name);
 		if (old->hardlink.len != k->key.len ||
 		    memcmp(old->hardlink.p, k->key.p, k->key.len) != 0)
 			return false;
@@ -406,7 +440,7 @@ save_entry(struct dir *d, struct worker *k, struct ent *e)
 			close(live.fd);
 	}
 	if (r == READ_FAILED) {
-		wr_err_wrap(&err, "save '%s/%s'", WR_Q(d->path), WR_Q(e->name));
+		wrap(&err, d, e->name);
 		fail(w, &err);
 	} else if (r != READ_OK) {
 		skip_entry(d, e, reason);
@@ -494,8 +528,8 @@ list_names(struct dir *d, struct worker *k, struct wr_err *err)
 
 	if (wr_listing_read(l, d->fd, err) < 0)
 		return -1;
-	wr_rules_enter(&d->rules, above, d->fd, d->path, l);
-	wr_buf_adds(&path, d->path);
+	add_path(&path, d, NULL);
+	wr_rules_enter(&d->rules, above, d->fd, wr_buf_str(&path), l);
 	if (path.len)
 		wr_buf_add8(&path, '/');
 	base = path.len;
@@ -680,7 +714,7 @@ finish_dir(struct dir *d)
 		return;
 	count_removed(d);
 	if (store_tree(d, self(w), &tree, &err) < 0) {
-		wr_err_wrap(&err, "save directory '%s'", WR_Q(d->path));
+		wrap(&err, d, NULL);
 		fail(w, &err);
 		return;
 	}
@@ -716,13 +750,19 @@ static void save_dir(void *arg);
 static void
 push_child(struct dir *parent, struct ent *e)
 {
-	struct dir *d = wr_calloc(1, sizeof(*d));
+	struct dir *d;
 
+	if (parent->depth + 1 == WR_TREE_DEPTH_MAX) {
+		skip_entry(parent, e, "too many directories within each other");
+		return;
+	}
+	d = wr_calloc(1, sizeof(*d));
 	d->w = parent->w;
 	d->parent = parent;
 	d->in_parent = e;
-	d->path = wr_asprintf("%s%s%s", parent->path, *parent->path ? "/" : "", e->name);
 	d->name = e->name;
+	d->path_len = parent->path_len + (parent->path_len ? 1 : 0) + e->name_len;
+	d->depth = parent->depth + 1;
 	d->fd = -1;
 	d->unopened = 1;
 	d->pending = 1;
@@ -795,7 +835,7 @@ save_dir(void *arg)
 	find_witnesses(d, k);
 	wr_pool_for(w->in->pool, d->count, BATCH, 0, save_range, d);
 	if (!w->failed && store_bupm(d, k, &self_meta, &err) < 0) {
-		wr_err_wrap(&err, "save directory '%s'", WR_Q(d->path));
+		wrap(&err, d, NULL);
 		fail(w, &err);
 	}
 	/* Pushed in descending order, so that they are taken in ascending order. */
@@ -831,7 +871,7 @@ wr_save_walk(const struct wr_walk_in *in, struct wr_walk_out *out, struct wr_err
 	struct stat st;
 
 	d->w = &w;
-	d->path = wr_strdup("");
+	d->name = "";
 	d->fd = openat(in->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->fd < 0 || fstat(d->fd, &st) < 0) {
 		free_dir(d);

@@ -58,8 +58,10 @@ struct wr_scan {
 struct node {
 	struct wr_scan *s;
 	struct node *parent;
-	char *path;       /* root-relative, "" for the root */
-	const char *name; /* last component of path */
+	char
+	    *name; /* in the parent, "" for the root; a path each would make deep trees quadratic */
+	size_t path_len; /* of the path below the root */
+	unsigned depth;
 	int fd;
 	uint64_t block;      /* of the stat cache, 0: none */
 	struct place *place; /* we are below a left-out place: only count */
@@ -87,6 +89,25 @@ set_has(const struct block_set *b, uint64_t off)
 	size_t word = (size_t)(off >> 12);
 
 	return word < b->cap && (b->bits[word] >> (off >> 6 & 63) & 1);
+}
+
+/* The path of n below the root. */
+static void
+path_of(const struct node *n, struct wr_buf *out)
+{
+	char *at;
+
+	wr_buf_clear(out);
+	wr_buf_reserve(out, n->path_len);
+	out->len = n->path_len;
+	for (at = (char *)out->p + out->len; n->parent; n = n->parent) {
+		size_t len = strlen(n->name);
+
+		at -= len;
+		memcpy(at, n->name, len);
+		if (n->parent->parent)
+			*--at = '/';
+	}
 }
 
 static struct place *
@@ -132,7 +153,7 @@ finished(struct node *n)
 		if (up && n->has_links)
 			up->has_links = true;
 		wr_rules_fini(&n->rules);
-		free(n->path);
+		free(n->name);
 		free(n);
 		n = up;
 	}
@@ -141,16 +162,20 @@ finished(struct node *n)
 static void scan_dir(void *arg);
 
 static void
-push_child(struct node *parent, const char *path, size_t name_len, uint64_t block,
-	   struct place *place)
+push_child(struct node *parent, const struct wr_name *e, uint64_t block, struct place *place)
 {
-	struct node *n = wr_calloc(1, sizeof(*n));
-	size_t len = strlen(path);
+	struct node *n;
 
+	if (parent->depth + 1 == WR_TREE_DEPTH_MAX) {
+		parent->dirty = true; /* so that the second pass comes by and says it */
+		return;
+	}
+	n = wr_calloc(1, sizeof(*n));
 	n->s = parent->s;
 	n->parent = parent;
-	n->path = wr_strdup(path);
-	n->name = n->path + len - name_len;
+	n->name = wr_strdup(e->name);
+	n->path_len = parent->path_len + (parent->path_len ? 1 : 0) + e->len;
+	n->depth = parent->depth + 1;
 	n->fd = -1;
 	n->block = block;
 	n->place = place;
@@ -223,7 +248,7 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 	}
 	if (n->place) {
 		if (is_dir)
-			push_child(n, path, e->len, 0, n->place);
+			push_child(n, e, 0, n->place);
 		else
 			count_left_out(n->place, &st);
 		return;
@@ -237,7 +262,7 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 
 		n->dirty |= c != NULL;
 		if (is_dir)
-			push_child(n, path, e->len, 0, p);
+			push_child(n, e, 0, p);
 		else
 			count_left_out(p, &st);
 		return;
@@ -246,7 +271,7 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 		bool known = c && c->kind == WR_KIND_DIR && c->child;
 
 		n->dirty |= !known;
-		push_child(n, path, e->len, known ? c->child : 0, NULL);
+		push_child(n, e, known ? c->child : 0, NULL);
 		return;
 	}
 	t->files++;
@@ -258,6 +283,7 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 	}
 }
 
+/* w->path: of n; names are appended. */
 static void
 scan_names(struct node *n, struct worker *w, bool cached)
 {
@@ -268,8 +294,6 @@ scan_names(struct node *n, struct worker *w, bool cached)
 	bool more = cached && wr_cached_next(&w->cached, &c, &c_name);
 	size_t base;
 
-	wr_buf_clear(&w->path);
-	wr_buf_adds(&w->path, n->path);
 	if (w->path.len)
 		wr_buf_add8(&w->path, '/');
 	base = w->path.len;
@@ -304,7 +328,7 @@ scan_names(struct node *n, struct worker *w, bool cached)
 
 /* Open the directory; false if it is not to be entered. */
 static bool
-enter(struct node *n, struct stat *st)
+enter(struct node *n, const char *path, struct stat *st)
 {
 	struct wr_scan *s = n->s;
 
@@ -323,12 +347,12 @@ enter(struct node *n, struct stat *st)
 	if (n->place)
 		return true;
 	if (st->st_dev == s->o->skip_dev && st->st_ino == s->o->skip_ino && s->o->skip_ino) {
-		add_place(s, n->path, "the repository itself");
+		add_place(s, path, "the repository itself");
 		n->dirty = true; /* it is in no snapshot, so nor in a cache that is right */
 		return false;
 	}
 	if (s->o->one_file_system && st->st_dev != s->dev) {
-		add_place(s, n->path, "other file system");
+		add_place(s, path, "other file system");
 		n->dirty = true;
 		return false;
 	}
@@ -345,7 +369,8 @@ scan_dir(void *arg)
 	struct wr_err err = WR_ERR_INIT;
 	struct stat st;
 
-	if (!enter(n, &st))
+	path_of(n, &w->path);
+	if (!enter(n, wr_buf_str(&w->path), &st))
 		goto out;
 	if (wr_listing_read(&w->listing, n->fd, &err) < 0) {
 		unseen(n, err.sys_errno);
@@ -354,7 +379,7 @@ scan_dir(void *arg)
 	if (!n->place) {
 		atomic_fetch_add(&s->dirs, 1);
 		wr_rules_enter(&n->rules, n->parent ? n->parent->rules.level : s->o->ignore, n->fd,
-			       n->path, &w->listing);
+			       wr_buf_str(&w->path), &w->listing);
 	}
 	if (n->block) {
 		struct wr_statkey key;
@@ -430,8 +455,7 @@ wr_scan_run(int root_fd, struct wr_pool *pool, const struct wr_scan_opts *o,
 	pthread_mutex_init(&s->mutex, NULL);
 	s->worker = wr_calloc(wr_pool_threads(pool), sizeof(*s->worker));
 	n->s = s;
-	n->path = wr_strdup("");
-	n->name = n->path;
+	n->name = wr_strdup("");
 	n->unopened = 1;
 	n->pending = 1;
 	n->fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -439,7 +463,7 @@ wr_scan_run(int root_fd, struct wr_pool *pool, const struct wr_scan_opts *o,
 		wr_err_sys(err, "open the directory to scan");
 		if (n->fd >= 0)
 			close(n->fd);
-		free(n->path);
+		free(n->name);
 		free(n);
 		wr_scan_free(s);
 		return -1;
