@@ -122,7 +122,8 @@ wr_name_print(const void *bytes, size_t len)
 	struct wr_buf b = WR_BUF_INIT;
 
 	wr_name_add(&b, bytes, len);
-	fwrite(b.p, 1, b.len, stdout);
+	if (b.len)
+		fwrite(b.p, 1, b.len, stdout);
 	wr_buf_fini(&b);
 }
 

@@ -231,7 +231,7 @@ wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 	      struct wr_content_result *out, struct wr_err *err)
 {
 	struct wr_content_result res = {0};
-	uint64_t off = 0;
+	uint64_t off = 0, end = size_hint + WR_SPLIT_BLOCK;
 	size_t left = 0, used; /* bytes of earlier blocks at the start of c->block */
 	bool eof = false;
 
@@ -253,8 +253,9 @@ wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 			wr_err_recode(err, WR_E_SYS);
 			return abandon(c);
 		}
-		eof = (size_t)n < WR_SPLIT_BLOCK;
 		off += (uint64_t)n;
+		/* A file that grows as fast as it is read would have no end. */
+		eof = (size_t)n < WR_SPLIT_BLOCK || off >= end;
 		res.read += (uint64_t)n;
 		if (feed(c, c->block, left + (size_t)n, eof, &used, err) < 0)
 			return abandon(c);

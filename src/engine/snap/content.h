@@ -27,7 +27,8 @@ struct wr_content_result {
 	uint64_t read;  /* bytes really read */
 };
 
-/* The content of fd from offset 0. sparse: ask for holes before reading. size_hint = st_size.
+/* The content of fd from offset 0, to its end or, if it grows meanwhile, to at least one block
+ * behind size_hint = st_size. sparse: ask for holes before reading.
  * WR_E_SYS: reading failed (the caller lists the file); any other code: storing failed. */
 int wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 		  struct wr_content_result *out, struct wr_err *err);

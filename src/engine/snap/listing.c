@@ -115,6 +115,9 @@ wr_rules_enter(struct wr_rules *out, struct wr_ignore *above, int dirfd, const c
 		return;
 	wr_buf_reserve(&text, WR_IGNORE_FILE_MAX);
 	n = wr_pread_full(fd, text.p, WR_IGNORE_FILE_MAX, 0);
+	if (n == WR_IGNORE_FILE_MAX) /* half a line could leave out more than the whole */
+		while (n > 0 && text.p[n - 1] != '\n')
+			n--;
 	if (n <= 0)
 		return;
 	wr_ignore_unref(out->level);

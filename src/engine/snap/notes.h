@@ -19,9 +19,13 @@ struct wr_notes {
 	struct wr_note *note;
 	size_t count, cap;
 	uint64_t more; /* beyond WR_LIST_MAX */
+	bool heap;     /* full, and ordered by wr_notes_add_largest */
 };
 void wr_notes_add(struct wr_notes *n, const char *path, size_t len, const char *reason,
 		  uint64_t bytes);
+/* The same, but of too many the largest stay. Not to be mixed with wr_notes_add. */
+void wr_notes_add_largest(struct wr_notes *n, const char *path, size_t len, const char *reason,
+			  uint64_t bytes);
 void wr_notes_fini(struct wr_notes *n);
 
 #endif

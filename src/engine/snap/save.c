@@ -19,6 +19,8 @@
 /* How far back a cache's snapshot is looked for on each branch. */
 #define TRUST_DEPTH 1000
 #define TRAILER_LINKS "Warren-Links"
+/* LIMIT: the last second of the year 9999; bup cannot list much later ones. */
+#define TIME_MAX INT64_C(253402300799)
 
 struct save {
 	struct wr_repo *repo;
@@ -243,7 +245,12 @@ make_snapshot(struct save *s, struct wr_err *err)
 	res->time = s->o->date >= 0 ? s->o->date : wr_clock_wall().s;
 	/* Names follow from times, so times on a branch must differ. */
 	if (s->has_tip && res->time <= s->tip_commit.author_time)
-		res->time = s->tip_commit.author_time + 1;
+		res->time = WR_MIN(s->tip_commit.author_time, TIME_MAX) + 1;
+	if (res->time > TIME_MAX) {
+		wr_err_set(err, WR_E_INVALID, "a snapshot cannot be dated after the year 9999");
+		return wr_err_hint(err, "if the newest snapshot of '%s' is, save to another branch",
+				   res->branch);
+	}
 	wr_buf_addf(&msg, "%s\n\nWarren-Release: %s\nWarren-Tree: %s\nWarren-Source: ",
 		    s->o->what ? s->o->what : "warren save", WR_VERSION, wr_id_hex(&res->tree).s);
 	percent_encode(&msg, s->source);

@@ -19,6 +19,7 @@
 #include "engine/object/name.h"
 #include "engine/object/tree.h"
 #include "engine/snap/content.h"
+#include "engine/snap/dirview.h"
 #include "engine/snap/fsmeta.h"
 #include "sys/clock.h"
 
@@ -426,7 +427,10 @@ save_entry(struct dir *d, struct worker *k, struct ent *e)
 		}
 		if (S_ISREG(live.st.st_mode) && w->in->scan_opts->max_file_size &&
 		    (uint64_t)live.st.st_size > w->in->scan_opts->max_file_size) {
-			e->skip = true; /* the scan has noted it */
+			e->skip = true;
+			/* The scan has noted it, unless it has grown since. */
+			if (!wr_scan_large(w->in->scan, live.st.st_dev, live.st.st_ino))
+				note_skipped(w, d, e->name, "larger than the limit");
 			return;
 		}
 		wr_statkey_of(&live.st, &key);

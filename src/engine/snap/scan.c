@@ -13,10 +13,11 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "engine/snap/dirview.h"
 #include "engine/snap/links.h"
 #include "sys/clock.h"
 
-/* A place that rules leave out, with what lies below it. */
+/* A directory that rules leave out, with what lies below it. */
 struct place {
 	struct place *next;
 	char *path;
@@ -48,6 +49,7 @@ struct wr_scan {
 	pthread_mutex_t mutex;
 	struct wr_links links; /* guarded by mutex, fixed after the run */
 	struct place *places;  /* guarded by mutex */
+	struct wr_links large; /* guarded by mutex: files over the size limit */
 	/* Seen and unchanged with all below; what was not seen is not in it. */
 	struct block_set clean;      /* guarded by mutex, fixed after the run */
 	struct block_set with_links; /* the same; those of clean with hard links below */
@@ -224,6 +226,20 @@ count_left_out(struct place *p, const struct stat *st)
 	atomic_fetch_add(&p->bytes, S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0);
 }
 
+/* There may be a great many: only the largest are kept by name. */
+static void
+leave_out_file(struct wr_scan *s, const char *path, size_t len, const char *reason,
+	       const struct stat *st)
+{
+	uint64_t bytes = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
+
+	pthread_mutex_lock(&s->mutex);
+	wr_notes_add_largest(&s->left_out, path, len, reason, bytes);
+	s->left_out_files++;
+	s->left_out_bytes += bytes;
+	pthread_mutex_unlock(&s->mutex);
+}
+
 struct totals {
 	uint64_t files, bytes;
 };
@@ -255,16 +271,18 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 	}
 	out = wr_rules_out(&n->rules, path, path_len, e->name, is_dir);
 	if (!out && !is_dir && S_ISREG(st.st_mode) && s->o->max_file_size &&
-	    (uint64_t)st.st_size > s->o->max_file_size)
+	    (uint64_t)st.st_size > s->o->max_file_size) {
+		pthread_mutex_lock(&s->mutex);
+		wr_links_add(&s->large, st.st_dev, st.st_ino, "", 0);
+		pthread_mutex_unlock(&s->mutex);
 		out = "larger than the limit";
+	}
 	if (out) {
-		struct place *p = add_place(s, path, out);
-
 		n->dirty |= c != NULL;
 		if (is_dir)
-			push_child(n, e, 0, p);
+			push_child(n, e, 0, add_place(s, path, out));
 		else
-			count_left_out(p, &st);
+			leave_out_file(s, path, path_len, out, &st);
 		return;
 	}
 	if (is_dir) {
@@ -417,7 +435,7 @@ conclude(struct wr_scan *s)
 		struct place *p = s->places;
 
 		s->places = p->next;
-		wr_notes_add(&s->left_out, p->path, strlen(p->path), p->reason, p->bytes);
+		wr_notes_add_largest(&s->left_out, p->path, strlen(p->path), p->reason, p->bytes);
 		s->left_out_files += p->files;
 		s->left_out_bytes += p->bytes;
 		free(p->path);
@@ -496,6 +514,7 @@ wr_scan_free(struct wr_scan *s)
 	if (!s)
 		return;
 	wr_links_fini(&s->links);
+	wr_links_fini(&s->large);
 	wr_notes_fini(&s->left_out);
 	free(s->clean.bits);
 	free(s->with_links.bits);
@@ -527,6 +546,12 @@ wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_byt
 	*out_files = s->left_out_files;
 	*out_bytes = s->left_out_bytes;
 	return &s->left_out;
+}
+
+bool
+wr_scan_large(const struct wr_scan *s, dev_t dev, ino_t ino)
+{
+	return wr_links_find(&s->large, dev, ino) != NULL;
 }
 
 bool

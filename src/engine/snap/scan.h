@@ -43,6 +43,8 @@ void wr_scan_todo(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_by
 /* What rules left out: number of files, bytes, and the places themselves. */
 const struct wr_notes *wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files,
 					uint64_t *out_bytes);
+/* Was this file left out because of its size? */
+bool wr_scan_large(const struct wr_scan *s, dev_t dev, ino_t ino);
 /* Is everything in and below the directory of this cache block as the cache says? */
 bool wr_scan_clean(const struct wr_scan *s, uint64_t block);
 /* Key of the hard-link group of an inode with several names: link_root/PATH of the name that sorts
