@@ -59,6 +59,10 @@ deep() {
 	run -0 warren repo save --json src
 	assert_json .made false
 	assert_json .tree "$tree"
+	run -0 env LD_PRELOAD="$PWD/deny.so" \
+		ASAN_OPTIONS="${ASAN_OPTIONS-}:verify_asan_link_order=0" \
+		"$WARREN" repo restore -q main out
+	assert_same_tree src out
 }
 
 @test "long paths need no memory for each level" {
@@ -66,6 +70,7 @@ deep() {
 	need python3
 	deep src 1500 250
 	make_repo
+	need time
 	run -0 /usr/bin/env time -f '%M' "$WARREN" repo save -q src
 	[ "$output" -lt 65536 ] || {
 		echo "$output KiB"

@@ -191,35 +191,34 @@ wr_apply_same(const struct wr_apply *a, const struct wr_meta *want, const struct
 
 /* ---- system calls by descriptor or by name ---- */
 
-/* Names relative to the directory, for calls without an *at form. */
-static bool
-enter(const struct wr_apply_to *p)
-{
-	return wr_cwd_enter(p->dirfd) == 0;
-}
-
 static ssize_t
 list_xattrs(const struct wr_apply_to *p, char *buf, size_t size)
 {
+	char path[WR_NAME_AT_MAX];
+
 	if (p->fd >= 0)
 		return flistxattr(p->fd, buf, size);
-	return enter(p) ? llistxattr(p->name, buf, size) : -1;
+	return llistxattr(wr_name_at(p->dirfd, p->name, path), buf, size);
 }
 
 static int
 set_xattr(const struct wr_apply_to *p, const char *name, const void *value, size_t len)
 {
+	char path[WR_NAME_AT_MAX];
+
 	if (p->fd >= 0)
 		return fsetxattr(p->fd, name, value, len, 0);
-	return enter(p) ? lsetxattr(p->name, name, value, len, 0) : -1;
+	return lsetxattr(wr_name_at(p->dirfd, p->name, path), name, value, len, 0);
 }
 
 static int
 remove_xattr(const struct wr_apply_to *p, const char *name)
 {
+	char path[WR_NAME_AT_MAX];
+
 	if (p->fd >= 0)
 		return fremovexattr(p->fd, name);
-	return enter(p) ? lremovexattr(p->name, name) : -1;
+	return lremovexattr(wr_name_at(p->dirfd, p->name, path), name);
 }
 
 static int

@@ -148,17 +148,16 @@ wr_names_find(struct wr_names *n, bool group, const void *name, size_t len, uint
 
 /* ---- the thread's own working directory ---- */
 
-int
-wr_cwd_enter(int dirfd)
+const char *
+wr_name_at(int dirfd, const char *name, char buf[WR_NAME_AT_MAX])
 {
 	static _Thread_local bool own;
 
-	if (!own) {
-		if (unshare(CLONE_FS) < 0)
-			return -1;
-		own = true;
-	}
-	return fchdir(dirfd);
+	own = own || unshare(CLONE_FS) == 0;
+	if (own && fchdir(dirfd) == 0)
+		return name;
+	snprintf(buf, WR_NAME_AT_MAX, "/proc/self/fd/%d/%s", dirfd, name);
+	return buf;
 }
 
 /* ---- reading ---- */
@@ -343,8 +342,8 @@ wr_fsmeta_read(const struct wr_live *l, struct wr_names *names, struct wr_metabu
 {
 	const struct stat *st = &l->st;
 	struct wr_meta m = {.has_common = true, .size = -1};
-	struct wr_live by_proc = *l;
-	char path[NAME_MAX + 32];
+	struct wr_live by_name = *l;
+	char path[WR_NAME_AT_MAX];
 	int attr = 0;
 
 	m.mode = st->st_mode;
@@ -361,11 +360,9 @@ wr_fsmeta_read(const struct wr_live *l, struct wr_names *names, struct wr_metabu
 		m.size = st->st_size;
 	if (S_ISLNK(st->st_mode) && read_link(l, b, &m, err) < 0)
 		return -1;
-	if (l->fd < 0 && wr_cwd_enter(l->dirfd) < 0) {
-		/* Containers forbid a working directory per thread: the longer way then. */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", l->dirfd, l->name);
-		by_proc.name = path;
-		l = &by_proc;
+	if (l->fd < 0) {
+		by_name.name = wr_name_at(l->dirfd, l->name, path);
+		l = &by_name;
 	}
 	if (read_xattrs(l, names, b, &m, err) < 0)
 		return -1;

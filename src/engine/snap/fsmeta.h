@@ -55,8 +55,11 @@ wr_st_ctime(const struct stat *st)
 	return (struct wr_ts){st->st_ctim.tv_sec, (uint32_t)st->st_ctim.tv_nsec};
 }
 
-/* Make dirfd the calling thread's own working directory (unshared from the process), so that names
- * relative to it serve system calls that have no *at form. -1 with errno. */
-int wr_cwd_enter(int dirfd);
+#define WR_NAME_AT_MAX 300
+/*
+ * A path to dirfd/name for system calls that have no *at form: name itself, after making dirfd the
+ * calling thread's own working directory; where containers forbid that, one through /proc in buf.
+ */
+const char *wr_name_at(int dirfd, const char *name, char buf[WR_NAME_AT_MAX]);
 
 #endif

@@ -53,7 +53,7 @@ struct wr_scan {
 	/* Seen and unchanged with all below; what was not seen is not in it. */
 	struct block_set clean;      /* guarded by mutex, fixed after the run */
 	struct block_set with_links; /* the same; those of clean with hard links below */
-	struct wr_notes left_out;    /* filled at the end */
+	struct wr_notes left_out;    /* guarded by mutex as are the sums; directories come last */
 	uint64_t left_out_files, left_out_bytes;
 };
 
