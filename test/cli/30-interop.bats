@@ -72,6 +72,9 @@ same_as_bup() {
 
 @test "bup lists, restores, mounts and checks what we save" {
 	golden "$PWD/g"
+	# One of bup's own limits: beside a file named .bupm it does not find a .bupm that was split,
+	# which depends on the ctimes in it.
+	rm g/src/names/.bupm
 	make_repo "$PWD/ours" --split-bits 13
 	warren repo save -q -n b g/src
 	run -0 bup ls -l b
@@ -81,7 +84,7 @@ same_as_bup() {
 	run -0 bup validate-object-links
 	run -0 bup midx --check -a
 	run -0 bup restore -q -C out /b/latest/.
-	# One of bup's own limits: hard-linked dangling symlinks come back as two.
+	# Another: hard-linked dangling symlinks come back as two.
 	rm out/hard/sl2 && ln out/hard/sl1 out/hard/sl2 && touch -h -r g/src/hard/sl1 out/hard/sl1
 	touch -r g/src/hard out/hard
 	rm g/outside-link
