@@ -154,7 +154,7 @@ def file_system(path):
 
 def machine():
     facts = {"cpu": "unknown", "cores": len(os.sched_getaffinity(0)), "memory_bytes": 0,
-             "kernel": platform.release(), "system": "unknown", "file_system": "unknown",
+             "kernel": platform.release().partition("-")[0], "system": "unknown", "file_system": "unknown",
              "fresh": False, "load_before": os.getloadavg()[0]}
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
         for line in f:
