@@ -9,7 +9,8 @@ BENCH_ARGS =
 
 # Debian packages; each target installs only its own.
 DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libisal-dev \
-	libdeflate-dev libjansson-dev scdoc
+	libdeflate-dev libjansson-dev libseccomp-dev libsqlite3-dev libmicrohttpd-dev \
+	libarchive-dev scdoc
 DEPS_DEMO = bup rsync jq
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
@@ -44,6 +45,7 @@ deps-bench:
 demo: deps-demo
 	@$(MAKE) --no-print-directory all
 	tools/demo.sh $(abspath $(BUILD))/warren
+	tools/demo-host.sh $(abspath $(BUILD))/warren
 
 # ONLY=00-frame runs the suites whose name contains that.
 check: deps-check
@@ -67,6 +69,7 @@ fuzz: deps-fuzz
 bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/run $(BENCH_ARGS)
+	WARREN_BIN=$(abspath $(BUILD))/warren bench/host
 
 lint: deps-lint
 	@tools/lint.sh

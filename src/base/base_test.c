@@ -486,6 +486,133 @@ test_parse__sizes(void **state)
 }
 
 static void
+test_parse__durations_and_back(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *s;
+		uint64_t v;
+		const char *back;
+	} good[] = {
+	    {"0", 0, "0"},         {"never", 0, "0"},
+	    {"0d", 0, "0"},        {"90", 90, "90s"},
+	    {"90s", 90, "90s"},    {"5min", 300, "5min"},
+	    {"24h", 86400, "1d"},  {"30d", 2592000, "30d"},
+	    {"4w", 2419200, "4w"}, {"18446744073709551615", UINT64_MAX, "18446744073709551615s"}};
+	static const char *const bad[] = {"",
+					  "s",
+					  "-1s",
+					  "1.5h",
+					  "1m",
+					  "1 s",
+					  "5mins",
+					  "Never",
+					  "1d ",
+					  "1dd",
+					  "99999999999999999999s",
+					  "30500568904944w"};
+	uint64_t v, again;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(good); i++) {
+		assert_int_equal(wr_parse_duration(good[i].s, &v, NULL), 0);
+		assert_true(v == good[i].v);
+		assert_string_equal(wr_fmt_duration(v).s, good[i].back);
+		assert_int_equal(wr_parse_duration(wr_fmt_duration(v).s, &again, NULL), 0);
+		assert_true(again == v);
+	}
+	v = 77;
+	for (size_t i = 0; i < WR_ARRAY_LEN(bad); i++) {
+		struct wr_err e = WR_ERR_INIT;
+
+		assert_int_equal(wr_parse_duration(bad[i], &v, &e), -1);
+		assert_int_equal(e.code, WR_E_INVALID);
+	}
+	assert_true(v == 77);
+}
+
+static void
+test_parse__booleans(void **state)
+{
+	(void)state;
+	static const char *const yes[] = {"yes", "true", "on", "1"};
+	static const char *const no[] = {"no", "false", "off", "0"};
+	static const char *const bad[] = {"", "2", "y", "Yes", "yes ", "nope"};
+	struct wr_err e = WR_ERR_INIT;
+	bool v;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(yes); i++) {
+		v = false;
+		assert_int_equal(wr_parse_bool(yes[i], &v, &e), 0);
+		assert_true(v);
+		assert_int_equal(wr_parse_bool(no[i], &v, &e), 0);
+		assert_false(v);
+	}
+	for (size_t i = 0; i < WR_ARRAY_LEN(bad); i++) {
+		assert_int_equal(wr_parse_bool(bad[i], &v, &e), -1);
+		assert_int_equal(e.code, WR_E_INVALID);
+	}
+}
+
+static void
+test_parse__times_and_back(void **state)
+{
+	(void)state;
+	static const int64_t good[] = {0, -1, 1795342530, INT64_C(253402300799), INT64_C(1) << 32};
+	static const char *const bad[] = {"",
+					  "2026",
+					  "2026-11-22",
+					  "2026-11-22T10:15:30",
+					  "2026-11-22T10:15:30z",
+					  "2026-11-22 10:15:30Z",
+					  "2026-11-22T10:15:30Z ",
+					  "2026-11-22T10:15:30.5Z",
+					  "2026-11-22T10:15:30+01:00",
+					  "2026-13-22T10:15:30Z",
+					  "2026-02-30T10:15:30Z",
+					  "2026-11-22T24:00:00Z",
+					  "12026-11-22T10:15:30Z",
+					  "-026-11-22T10:15:30Z",
+					  "@5"};
+	struct wr_err e = WR_ERR_INIT;
+	int64_t t = 77;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(bad); i++) {
+		assert_int_equal(wr_parse_utc(bad[i], &t, &e), -1);
+		assert_int_equal(e.code, WR_E_INVALID);
+	}
+	assert_true(t == 77);
+	for (size_t i = 0; i < WR_ARRAY_LEN(good); i++) {
+		assert_int_equal(wr_parse_utc(wr_fmt_utc(good[i]).s, &t, &e), 0);
+		assert_true(t == good[i]);
+	}
+}
+
+static void
+test_format__sizes_read_back_exactly(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t v;
+		const char *s;
+	} cases[] = {{0, "0"},
+		     {1, "1"},
+		     {1023, "1023"},
+		     {1024, "1K"},
+		     {1025, "1025"},
+		     {500u << 20, "500M"},
+		     {UINT64_C(3) << 30, "3G"},
+		     {UINT64_C(1) << 60, "1024P"},
+		     {UINT64_MAX, "18446744073709551615"}};
+	uint64_t v;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
+		assert_string_equal(wr_fmt_size(cases[i].v).s, cases[i].s);
+		assert_int_equal(wr_parse_size(cases[i].s, &v, NULL), 0);
+		assert_true(v == cases[i].v);
+	}
+}
+
+static void
 test_format__for_people(void **state)
 {
 	(void)state;
@@ -566,6 +693,10 @@ main(void)
 	    cmocka_unit_test(test_base64__vectors_of_rfc_4648),
 	    cmocka_unit_test(test_parse__numbers),
 	    cmocka_unit_test(test_parse__sizes),
+	    cmocka_unit_test(test_parse__durations_and_back),
+	    cmocka_unit_test(test_parse__booleans),
+	    cmocka_unit_test(test_parse__times_and_back),
+	    cmocka_unit_test(test_format__sizes_read_back_exactly),
 	    cmocka_unit_test(test_format__for_people),
 	    cmocka_unit_test(test_format__times_are_utc_in_any_zone),
 	    cmocka_unit_test(test_utc__calendar_and_back),

@@ -165,6 +165,81 @@ wr_parse_size(const char *s, uint64_t *out, struct wr_err *err)
 	return 0;
 }
 
+static const struct {
+	const char *name;
+	uint64_t seconds;
+} duration_units[] = {{"w", 604800}, {"d", 86400}, {"h", 3600}, {"min", 60}, {"s", 1}};
+
+int
+wr_parse_duration(const char *s, uint64_t *out_s, struct wr_err *err)
+{
+	size_t n = strspn(s, "0123456789"), u;
+	WR_SCOPED(wr_freep) char *digits = wr_memdup(s, n + 1);
+	uint64_t v, factor = 1;
+
+	if (!strcmp(s, "never")) {
+		*out_s = 0;
+		return 0;
+	}
+	digits[n] = '\0';
+	if (wr_parse_u64(digits, &v, err) < 0)
+		goto bad;
+	if (s[n]) {
+		for (u = 0; u < WR_ARRAY_LEN(duration_units); u++)
+			if (!strcmp(s + n, duration_units[u].name))
+				break;
+		if (u == WR_ARRAY_LEN(duration_units)) {
+			wr_err_set(err, WR_E_INVALID, "'%s' is not a duration", WR_Q(s));
+			goto bad;
+		}
+		factor = duration_units[u].seconds;
+	}
+	if (__builtin_mul_overflow(v, factor, &v))
+		return wr_err_set(err, WR_E_INVALID, "duration '%s' is too long", WR_Q(s));
+	*out_s = v;
+	return 0;
+bad:
+	return wr_err_hint(err, "durations are written 90s, 5min, 12h, 30d, 4w, or never");
+}
+
+int
+wr_parse_bool(const char *s, bool *out, struct wr_err *err)
+{
+	static const char *const words[][2] = {
+	    {"no", "yes"}, {"false", "true"}, {"off", "on"}, {"0", "1"}};
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(words); i++)
+		for (size_t v = 0; v < 2; v++)
+			if (!strcmp(s, words[i][v])) {
+				*out = v == 1;
+				return 0;
+			}
+	return wr_err_set(err, WR_E_INVALID, "'%s' is neither yes nor no", WR_Q(s));
+}
+
+int
+wr_parse_utc(const char *s, int64_t *out, struct wr_err *err)
+{
+	static const char shape[] = "dddd-dd-ddTdd:dd:ddZ";
+	int part[6] = {0};
+	size_t at = 0;
+
+	for (size_t i = 0; i < sizeof(shape); i++) { /* the NUL belongs to the shape */
+		if (shape[i] == 'd' && s[i] >= '0' && s[i] <= '9')
+			part[at] = part[at] * 10 + (s[i] - '0');
+		else if (shape[i] != 'd' && s[i] == shape[i])
+			at++;
+		else
+			goto bad;
+	}
+	if (!wr_utc_seconds(part[0], part[1], part[2], part[3], part[4], part[5], out))
+		goto bad;
+	return 0;
+bad:
+	wr_err_set(err, WR_E_INVALID, "'%s' is not a time", WR_Q(s));
+	return wr_err_hint(err, "times are written 2026-11-22T10:15:30Z");
+}
+
 struct wr_short
 wr_fmt_bytes(uint64_t bytes)
 {
@@ -239,6 +314,33 @@ wr_fmt_seconds(double s)
 		snprintf(r.s, sizeof(r.s), "%d min %d s", (int)(s / 60), (int)s % 60);
 	else
 		snprintf(r.s, sizeof(r.s), "%d h %d min", (int)(s / 3600), (int)(s / 60) % 60);
+	return r;
+}
+
+struct wr_short
+wr_fmt_duration(uint64_t s)
+{
+	struct wr_short r = {"0"};
+
+	for (size_t u = 0; s && u < WR_ARRAY_LEN(duration_units); u++)
+		if (s % duration_units[u].seconds == 0) {
+			snprintf(r.s, sizeof(r.s), "%" PRIu64 "%s", s / duration_units[u].seconds,
+				 duration_units[u].name);
+			break;
+		}
+	return r;
+}
+
+struct wr_short
+wr_fmt_size(uint64_t bytes)
+{
+	static const char units[][2] = {"", "K", "M", "G", "T", "P"};
+	struct wr_short r;
+	size_t u = 0;
+
+	while (bytes && bytes % 1024 == 0 && u + 1 < WR_ARRAY_LEN(units))
+		bytes /= 1024, u++;
+	snprintf(r.s, sizeof(r.s), "%" PRIu64 "%s", bytes, units[u]);
 	return r;
 }
 

@@ -22,6 +22,13 @@ int wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err);
 /* Bytes: digits with an optional K, M, G, T, P (1024-based; KiB, MiB, ... also taken). */
 int wr_parse_size(const char *s, uint64_t *out, struct wr_err *err);
 
+/* Seconds: digits with an optional s, min, h, d, w; "0" and "never" give 0. */
+int wr_parse_duration(const char *s, uint64_t *out_s, struct wr_err *err);
+/* yes, true, on, 1 and no, false, off, 0. */
+int wr_parse_bool(const char *s, bool *out, struct wr_err *err);
+/* RFC 3339 in UTC, as wr_fmt_utc prints it. */
+int wr_parse_utc(const char *s, int64_t *out, struct wr_err *err);
+
 /* By value, so nobody owns them. */
 struct wr_short {
 	char s[40];
@@ -31,6 +38,8 @@ struct wr_short wr_fmt_count(uint64_t n);          /* 64,000 */
 struct wr_short wr_fmt_utc(int64_t seconds);       /* 2026-11-22T10:15:30Z (RFC 3339) */
 struct wr_short wr_fmt_snap_name(int64_t seconds); /* 2026-11-22-101530, UTC */
 struct wr_short wr_fmt_seconds(double s);          /* 0.42 s, 3 min 10 s */
+struct wr_short wr_fmt_duration(uint64_t s); /* 90s, 5min, 30d: what wr_parse_duration reads */
+struct wr_short wr_fmt_size(uint64_t bytes); /* 3G, 500M: what wr_parse_size reads, exactly */
 
 /* Seconds since the epoch of a UTC calendar time; month 1..12. False when out of range. */
 bool wr_utc_seconds(int year, int month, int day, int hour, int min, int sec, int64_t *out);

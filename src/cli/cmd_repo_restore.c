@@ -150,24 +150,7 @@ json_counts(const struct run *run, json_t *o)
 	const struct wr_restore_result *r = &run->res;
 	WR_SCOPED(wr_buf_fini) struct wr_buf undo = WR_BUF_INIT;
 
-	wr_json_u64(o, "files", r->files);
-	wr_json_u64(o, "directories", r->dirs);
-	wr_json_u64(o, "created", r->created);
-	wr_json_u64(o, "replaced", r->replaced);
-	wr_json_u64(o, "metadata", r->metadata);
-	wr_json_u64(o, "deleted", r->deleted);
-	wr_json_u64(o, "unchanged", r->unchanged);
-	wr_json_u64(o, "kept", r->kept);
-	wr_json_u64(o, "bytes_written", r->bytes_written);
-	wr_receipt_notes(o, "skipped", &r->skipped);
-	if (r->has_safety) {
-		json_t *s = wr_json_object(o, "safety");
-		WR_SCOPED(wr_freep)
-		char *name = wr_asprintf("%s/%s", WR_SAFETY_BRANCH, r->safety_name);
-
-		wr_json_str(s, "snapshot", name);
-		wr_json_id(s, "commit", &r->safety_commit);
-	}
+	wr_receipt_restore(o, r);
 	undo_command(run, &undo);
 	if (undo.len)
 		wr_json_path(o, "undo", undo.p, undo.len);
@@ -272,7 +255,8 @@ wr_cmd_repo_restore(const struct wr_args *a, struct wr_err *err)
 			 {"changed", WR_OVERWRITE_CHANGED},
 			 {"newer", WR_OVERWRITE_NEWER},
 			 {"never", WR_OVERWRITE_NEVER}};
-	struct run run = {.mutex = PTHREAD_MUTEX_INITIALIZER, .err = WR_ERR_INIT};
+	struct run run = {
+	    .mutex = PTHREAD_MUTEX_INITIALIZER, .err = WR_ERR_INIT, .o = WR_RESTORE_OPTS_INIT};
 	const char *when = wr_arg_str(a, "overwrite");
 	int rc = -1;
 

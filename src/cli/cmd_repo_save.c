@@ -41,43 +41,9 @@ read_patterns(const struct wr_args *a, struct wr_ignore *ig, struct wr_err *err)
 static int
 print_json(const struct wr_save_result *r, bool dry_run, struct wr_err *err)
 {
-	json_t *o = wr_json_begin("warren.save/1"), *files, *bytes, *out, *list;
+	json_t *o = wr_json_begin("warren.save/1");
 
-	wr_json_bool(o, "made", r->made);
-	wr_json_bool(o, "dry_run", dry_run);
-	if (r->has_commit) {
-		wr_json_id(o, "commit", &r->commit);
-		wr_json_str(o, "name", r->name);
-		wr_json_time(o, "time", r->time);
-	}
-	wr_json_id(o, "tree", &r->tree);
-	wr_json_str(o, "branch", r->branch);
-	files = wr_json_object(o, "files");
-	wr_json_u64(files, "total", r->files);
-	wr_json_u64(files, "new", r->files_new);
-	wr_json_u64(files, "changed", r->files_changed);
-	wr_json_u64(files, "removed", r->files_removed);
-	wr_json_u64(o, "directories", r->dirs);
-	bytes = wr_json_object(o, "bytes");
-	wr_json_u64(bytes, "total", r->bytes_total);
-	wr_json_u64(bytes, "read", r->bytes_read);
-	wr_json_u64(bytes, "new", r->bytes_new);
-	wr_json_u64(bytes, "stored", r->bytes_stored);
-	wr_json_u64(o, "objects_new", r->objects_new);
-	wr_json_time(o, "scan_started", r->scan_started.s);
-	wr_json_real(o, "seconds", r->seconds);
-	out = wr_json_object(o, "not_protected");
-	wr_json_u64(out, "count", r->left_out_files);
-	wr_json_u64(out, "bytes", r->left_out_bytes);
-	list = wr_json_array(out, "largest");
-	for (size_t i = 0; i < r->left_out.count; i++) {
-		json_t *e = wr_json_item(list);
-
-		wr_json_path(e, "path", r->left_out.note[i].path, r->left_out.note[i].path_len);
-		wr_json_str(e, "reason", r->left_out.note[i].reason);
-		wr_json_u64(e, "bytes", r->left_out.note[i].bytes);
-	}
-	wr_receipt_notes(o, "skipped", &r->skipped);
+	wr_receipt_save(o, r, dry_run);
 	return wr_json_print(o, err);
 }
 

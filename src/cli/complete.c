@@ -101,6 +101,7 @@ static void
 bash(void)
 {
 	WR_SCOPED(wr_freep) const char **top = wr_cmd_children("");
+	const char *group_sep = "";
 
 	printf("# bash completion for warren; written by 'warren completion bash'\n\n"
 	       "_warren_spec()\n{\n\tcase $1 in\n");
@@ -122,7 +123,8 @@ bash(void)
 		if (c->flags & WR_CMD_GROUP) {
 			WR_SCOPED(wr_freep) const char **words = wr_cmd_children(c->path);
 
-			printf("['%s']='", c->path);
+			printf("%s['%s']='", group_sep, c->path);
+			group_sep = " ";
 			for (size_t i = 0; words[i]; i++)
 				printf("%s%s", i ? " " : "", words[i]);
 			printf("'");

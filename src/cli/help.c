@@ -87,7 +87,8 @@ wr_help_print(const struct wr_cmd *cmd)
 	WR_SCOPED(wr_freep) char *man = cmd ? wr_cmd_man_name(cmd) : NULL;
 
 	if (!cmd) {
-		printf("warren keeps directories safe in snapshots that it can bring back\n\n"
+		printf("warren keeps homes and directories safe in snapshots that it can bring "
+		       "back\n\n"
 		       "Usage: warren COMMAND [OPTION]...\n");
 		print_commands("");
 		printf("\n'warren COMMAND --help' tells more about a command, "

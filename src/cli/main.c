@@ -5,6 +5,10 @@
 
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "host/life/life.h"
+#include "host/runner/runner.h"
+#include "host/task/task.h"
+#include "serve/front/front.h"
 
 /* A file opened later must never land on a standard descriptor that the caller closed. */
 static void
@@ -103,6 +107,18 @@ run(const struct wr_cmd *cmd, int argc, char **argv)
 	return rc;
 }
 
+/* The daemon's other processes are this image too; their descriptors are as the starter set them.
+ */
+static const struct {
+	const char *word;
+	int (*main)(int argc, char **argv);
+} parts[] = {
+    {"@front", wr_front_main},
+    {"@op", wr_life_main},
+    {"@worker", wr_worker_main},
+    {"@keeper", wr_keeper_main},
+};
+
 int
 main(int argc, char **argv)
 {
@@ -111,6 +127,9 @@ main(int argc, char **argv)
 	const struct wr_cmd *cmd;
 	int words = 0;
 
+	for (size_t i = 0; argc > 1 && *argv[1] == '@' && i < WR_ARRAY_LEN(parts); i++)
+		if (!strcmp(argv[1], parts[i].word))
+			return parts[i].main(argc - 1, argv + 1);
 	fill_standard_fds();
 	if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")))
 		argv[1] = version;

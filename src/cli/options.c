@@ -16,6 +16,17 @@ struct wr_optval {
 		.help = "print one JSON object instead of text" \
 	}
 
+#define QUIET_OPT                                                      \
+	{                                                              \
+		.name = "quiet", .letter = 'q', .kind = WR_OPT_FLAG,   \
+		.help = "print no receipt, no remarks and no progress" \
+	}
+#define NO_PROGRESS_OPT                                       \
+	{                                                     \
+		.name = "no-progress", .kind = WR_OPT_FLAG,   \
+		.help = "draw no progress line on a terminal" \
+	}
+
 static const struct wr_opt repo_opts[] = {
     {.name = "repo",
      .letter = 'r',
@@ -24,15 +35,40 @@ static const struct wr_opt repo_opts[] = {
      .help = "the repository; without it $WARREN_REPO says which",
      .complete = WR_COMPLETE_DIR},
     JSON_OPT,
-    {.name = "quiet",
-     .letter = 'q',
-     .kind = WR_OPT_FLAG,
-     .help = "print no receipt, no remarks and no progress"},
-    {.name = "no-progress", .kind = WR_OPT_FLAG, .help = "draw no progress line on a terminal"},
+    QUIET_OPT,
+    NO_PROGRESS_OPT,
     {0},
 };
 
 static const struct wr_opt json_opts[] = {JSON_OPT, {0}};
+
+#define ROOT_OPT                                                                                 \
+	{                                                                                        \
+		.name = "root", .kind = WR_OPT_STR, .value = "DIR", .complete = WR_COMPLETE_DIR, \
+		.help = "the node whose data root is DIR (default: $WARREN_ROOT, else the "      \
+			"system's)"                                                              \
+	}
+
+static const struct wr_opt node_opts[] = {ROOT_OPT, QUIET_OPT, {0}};
+
+static const struct wr_opt client_opts[] = {
+    ROOT_OPT,
+    {.name = "socket",
+     .kind = WR_OPT_STR,
+     .value = "PATH",
+     .help = "the daemon's socket (default: $WARREN_SOCKET, $WARREN_URL, else that of the root)",
+     .complete = WR_COMPLETE_FILE},
+    QUIET_OPT,
+    NO_PROGRESS_OPT,
+    {0},
+};
+
+static const struct wr_opt no_wait_opts[] = {
+    {.name = "no-wait",
+     .kind = WR_OPT_FLAG,
+     .help = "print the operation and do not wait for its end"},
+    {0},
+};
 
 static const struct wr_opt help_opts[] = {
     {.name = "help", .letter = 'h', .kind = WR_OPT_FLAG, .help = "show this help"},
@@ -45,6 +81,9 @@ wr_cmd_opt(const struct wr_cmd *cmd, size_t i)
 	const struct wr_opt *lists[] = {
 	    cmd->opts,
 	    cmd->flags & WR_CMD_REPO ? repo_opts : NULL,
+	    cmd->flags & WR_CMD_NO_WAIT ? no_wait_opts : NULL,
+	    cmd->flags & WR_CMD_NODE ? node_opts : NULL,
+	    cmd->flags & WR_CMD_CLIENT ? client_opts : NULL,
 	    cmd->flags & WR_CMD_JSON ? json_opts : NULL,
 	    help_opts,
 	};
@@ -77,6 +116,10 @@ wr_cmd_synopsis(const struct wr_cmd *cmd)
 	for (size_t i = 0; i < WR_POS_MAX && cmd->pos[i].name; i++) {
 		const struct wr_pos *p = &cmd->pos[i];
 
+		if (p->lead) {
+			wr_buf_addf(&b, " [%s]", p->name);
+			continue;
+		}
 		wr_buf_addf(&b, " %s%s%s", p->optional ? "[" : "", p->name, p->repeat ? "..." : "");
 		open += p->optional;
 	}
@@ -207,9 +250,14 @@ number_value(struct wr_optval *v, const char *text, struct wr_err *err)
 	const struct wr_opt *o = v->opt;
 	uint64_t max = o->kind == WR_OPT_TIME ? INT64_MAX : o->max ? o->max : UINT64_MAX;
 	uint64_t num;
-	int rc =
-	    o->kind == WR_OPT_SIZE ? wr_parse_size(text, &num, err) : wr_parse_u64(text, &num, err);
+	int rc;
 
+	if (o->kind == WR_OPT_SIZE)
+		rc = wr_parse_size(text, &num, err);
+	else if (o->kind == WR_OPT_DURATION)
+		rc = wr_parse_duration(text, &num, err);
+	else
+		rc = wr_parse_u64(text, &num, err);
 	if (rc < 0) {
 		wr_err_wrap(err, "option '%s'", shown(o).s);
 		if (o->kind == WR_OPT_TIME)
@@ -233,6 +281,7 @@ add_value(struct wr_optval *v, const char *text, struct wr_err *err)
 	case WR_OPT_SIZE:
 	case WR_OPT_U64:
 	case WR_OPT_TIME:
+	case WR_OPT_DURATION:
 		if (number_value(v, text, err) < 0)
 			return -1;
 		break;
@@ -324,14 +373,17 @@ check_positionals(const struct wr_args *a, struct wr_err *err)
 	bool endless = false, given = true;
 
 	for (size_t i = 0; i < WR_POS_MAX && pos[i].name; i++) {
+		max++;
+		endless |= pos[i].repeat;
+		if (pos[i].lead)
+			continue;
 		/* [NAME SNAP]: who gives a NAME gives a SNAP too. */
 		given = given && !(pos[i].optional && a->pos_count <= i);
 		need += given;
-		max++;
-		endless |= pos[i].repeat;
 	}
 	if (a->pos_count < need) {
-		wr_err_set(err, WR_E_USAGE, "argument %s is missing", pos[a->pos_count].name);
+		wr_err_set(err, WR_E_USAGE, "argument %s is missing",
+			   pos[a->pos_count + pos[0].lead].name);
 		return hint_help(a->cmd, err);
 	}
 	if (a->pos_count > max && !endless) {

@@ -20,7 +20,8 @@ enum wr_opt_kind {
 	WR_OPT_LIST, /* a string that may be given several times */
 	WR_OPT_SIZE, /* bytes, 500M and the like */
 	WR_OPT_U64,
-	WR_OPT_TIME, /* seconds since the epoch, not before it */
+	WR_OPT_TIME,     /* seconds since the epoch, not before it */
+	WR_OPT_DURATION, /* seconds; 90s, 5min, 1h */
 	WR_OPT_CHOICE,
 };
 
@@ -47,6 +48,7 @@ struct wr_opt {
 struct wr_pos {
 	const char *name; /* as shown, "SNAP[:PATH]"; NULL ends */
 	bool optional;    /* it and all behind it may be left out */
+	bool lead;        /* the first one: it may be left out though others follow */
 	bool repeat;      /* the last one: once or more often */
 	enum wr_complete complete;
 	const char *const *choices; /* ends with NULL */
@@ -56,9 +58,12 @@ struct wr_pos {
 struct wr_args;
 
 enum wr_cmd_flag {
-	WR_CMD_GROUP = 1, /* has commands below it and no function of its own */
-	WR_CMD_REPO = 2,  /* takes --repo, --json, --quiet, --no-progress */
-	WR_CMD_JSON = 4,  /* takes --json */
+	WR_CMD_GROUP = 1,    /* has commands below it and no function of its own */
+	WR_CMD_REPO = 2,     /* takes --repo, --json, --quiet, --no-progress */
+	WR_CMD_JSON = 4,     /* takes --json */
+	WR_CMD_NODE = 8,     /* works on this host's data root: --root, --quiet */
+	WR_CMD_CLIENT = 16,  /* asks the daemon: --root, --socket, --quiet, --no-progress */
+	WR_CMD_NO_WAIT = 32, /* takes --no-wait: begins an operation */
 };
 
 struct wr_cmd {
@@ -98,7 +103,7 @@ bool wr_arg_flag(const struct wr_args *a, const char *name);
 const char *wr_arg_str(const struct wr_args *a, const char *name); /* NULL = not given */
 /* All values of a list in their order; *out is valid as long as a. */
 size_t wr_arg_list(const struct wr_args *a, const char *name, const char *const **out);
-/* Number of a SIZE, U64 or TIME option, or otherwise. */
+/* Number of a SIZE, U64, TIME or DURATION option, or otherwise. */
 uint64_t wr_arg_u64(const struct wr_args *a, const char *name, uint64_t otherwise);
 /* Position in `choices`, or otherwise. */
 int wr_arg_choice(const struct wr_args *a, const char *name, int otherwise);

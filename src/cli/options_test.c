@@ -20,6 +20,11 @@ static const struct wr_opt opts[] = {
     {0},
 };
 
+static const struct wr_opt lead_opts[] = {
+    {.name = "wait", .kind = WR_OPT_DURATION, .value = "TIME", .help = "wait", .max = 3600},
+    {0},
+};
+
 static const struct wr_cmd cmd = {
     .path = "repo try",
     .summary = "try",
@@ -40,6 +45,14 @@ static const struct wr_cmd init_cmd = {
     .summary = "init",
     .flags = WR_CMD_REPO,
     .pos = {{.name = "REPO", .optional = true}},
+};
+
+static const struct wr_cmd lead_cmd = {
+    .path = "diff",
+    .summary = "diff",
+    .flags = WR_CMD_CLIENT | WR_CMD_NO_WAIT | WR_CMD_JSON,
+    .pos = {{.name = "ID", .lead = true}, {.name = "A"}, {.name = "B", .optional = true}},
+    .opts = lead_opts,
 };
 
 /* Parse words separated by '|', so that words may hold blanks and be empty. */
@@ -252,6 +265,37 @@ test_repo__where_it_comes_from(void **state)
 }
 
 static void
+test_parse__the_first_may_be_left_out(void **state)
+{
+	static const char *const right[] = {"a", "id|a", "id|a|b"};
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(right); i++) {
+		struct wr_args a;
+
+		assert_int_equal(parse(&a, &lead_cmd, right[i], NULL), 0);
+		assert_int_equal(a.pos_count, i + 1);
+		wr_args_fini(&a);
+	}
+	refuse(&lead_cmd, "", "argument A is missing", "see");
+	refuse(&lead_cmd, "id|a|b|c", "unexpected argument 'c'", "see");
+}
+
+static void
+test_parse__durations(void **state)
+{
+	struct wr_args a;
+
+	(void)state;
+	assert_int_equal(parse(&a, &lead_cmd, "a|--wait=5min|--no-wait|-q", NULL), 0);
+	assert_int_equal(wr_arg_u64(&a, "wait", 0), 300);
+	assert_true(wr_arg_flag(&a, "no-wait"));
+	wr_args_fini(&a);
+	refuse(&lead_cmd, "a|--wait=5x", "option '--wait'", "durations");
+	refuse(&lead_cmd, "a|--wait=2h", "out of range", "from 0 to 3600");
+}
+
+static void
 test_synopsis__brackets(void **state)
 {
 	char *s = wr_cmd_synopsis(&cmd);
@@ -261,6 +305,9 @@ test_synopsis__brackets(void **state)
 	free(s);
 	s = wr_cmd_synopsis(&list_cmd);
 	assert_string_equal(s, "[OPTION]... WORD...");
+	free(s);
+	s = wr_cmd_synopsis(&lead_cmd);
+	assert_string_equal(s, "[OPTION]... [ID] A [B]");
 	free(s);
 	s = wr_cmd_man_name(&cmd);
 	assert_string_equal(s, "warren-repo-try");
@@ -297,6 +344,8 @@ main(void)
 	    cmocka_unit_test(test_parse__arguments_are_counted),
 	    cmocka_unit_test(test_parse__help_wins_over_what_is_missing),
 	    cmocka_unit_test(test_repo__where_it_comes_from),
+	    cmocka_unit_test(test_parse__the_first_may_be_left_out),
+	    cmocka_unit_test(test_parse__durations),
 	    cmocka_unit_test(test_synopsis__brackets),
 	    cmocka_unit_test(test_did_you_mean__near_and_far),
 	};

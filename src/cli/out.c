@@ -2,7 +2,6 @@
 #include "cli/out.h"
 
 #include <locale.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
@@ -49,8 +48,8 @@ wr_out_init(const struct wr_args *a)
 	/* Names are bytes and UTF-8 in our eyes, whatever the user's locale: this is for
 	 * wcwidth() alone. */
 	(void)setlocale(LC_CTYPE, "C.UTF-8");
-	json_set_alloc_funcs(wr_malloc, free);
-	out.tty = isatty(STDOUT_FILENO);
+	/* Set by who shows our output on a terminal that we do not see. */
+	out.tty = isatty(STDOUT_FILENO) || getenv("WARREN_TTY");
 	out.color = out.tty && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
 	out.json = flag_if_any(a, "json");
 	out.quiet = flag_if_any(a, "quiet");
@@ -281,104 +280,6 @@ wr_table_fini(struct wr_table *t)
 static struct {
 	bool open, any;
 } stream;
-
-static void
-set(json_t *obj, const char *key, json_t *taken)
-{
-	int rc = json_object_set_new(obj, key, taken);
-
-	wr_assert(rc == 0);
-}
-
-json_t *
-wr_json_begin(const char *schema)
-{
-	json_t *obj = json_object();
-
-	wr_json_str(obj, "schema", schema);
-	return obj;
-}
-
-json_t *
-wr_json_object(json_t *obj, const char *key)
-{
-	json_t *child = json_object();
-
-	set(obj, key, child);
-	return child;
-}
-
-json_t *
-wr_json_array(json_t *obj, const char *key)
-{
-	json_t *child = json_array();
-
-	set(obj, key, child);
-	return child;
-}
-
-json_t *
-wr_json_item(json_t *array)
-{
-	json_t *child = json_object();
-	int rc = json_array_append_new(array, child);
-
-	wr_assert(rc == 0);
-	return child;
-}
-
-void
-wr_json_u64(json_t *obj, const char *key, uint64_t v)
-{
-	/* LIMIT: JSON readers share signed 64 bits; no size or count comes near. */
-	set(obj, key, json_integer((json_int_t)WR_MIN(v, (uint64_t)INT64_MAX)));
-}
-
-void
-wr_json_real(json_t *obj, const char *key, double v)
-{
-	set(obj, key, isfinite(v) ? json_real(v) : json_null());
-}
-
-void
-wr_json_bool(json_t *obj, const char *key, bool v)
-{
-	set(obj, key, json_boolean(v));
-}
-
-void
-wr_json_str(json_t *obj, const char *key, const char *s)
-{
-	WR_SCOPED(wr_freep) char *clean = s ? wr_utf8_lossy(s, strlen(s)) : NULL;
-
-	set(obj, key, clean ? json_string(clean) : json_null());
-}
-
-void
-wr_json_path(json_t *obj, const char *key, const void *bytes, size_t len)
-{
-	WR_SCOPED(wr_freep) char *clean = wr_utf8_lossy(bytes, len);
-
-	set(obj, key, json_string(clean));
-	if (!wr_utf8_valid(bytes, len)) {
-		WR_SCOPED(wr_freep) char *key64 = wr_asprintf("%s_b64", key);
-		WR_SCOPED(wr_freep) char *text = wr_base64(bytes, len);
-
-		set(obj, key64, json_string(text));
-	}
-}
-
-void
-wr_json_time(json_t *obj, const char *key, int64_t seconds)
-{
-	wr_json_str(obj, key, wr_fmt_utc(seconds).s);
-}
-
-void
-wr_json_id(json_t *obj, const char *key, const struct wr_id *id)
-{
-	wr_json_str(obj, key, wr_id_hex(id).s);
-}
 
 static char *
 dump(json_t *taken, size_t flags)

@@ -6,11 +6,8 @@
 #ifndef WR_OUT_H
 #define WR_OUT_H
 
-#include <jansson.h>
-
-#include "base/buf.h"
-#include "base/err.h"
-#include "engine/object/id.h"
+#include "base/json.h"
+#include "host/task/receipt.h"
 
 struct wr_args;
 
@@ -56,25 +53,10 @@ void wr_table_add_name(struct wr_table *t, const void *bytes, size_t len);
 void wr_table_print(struct wr_table *t);
 void wr_table_fini(struct wr_table *t);
 
-/* ---- JSON ---- */
+/* ---- JSON: made with base/json.h, printed here ---- */
 
-/* {"schema": schema}: a new reference. */
-json_t *wr_json_begin(const char *schema);
 /* Print the object (whose reference is taken) and a line feed. WR_E_SYS if that fails. */
 int wr_json_print(json_t *taken, struct wr_err *err);
-/* New members; wr_json_object and wr_json_array give a borrowed reference to what they made,
- * wr_json_item one to a new object at the end of an array. */
-json_t *wr_json_object(json_t *obj, const char *key);
-json_t *wr_json_array(json_t *obj, const char *key);
-json_t *wr_json_item(json_t *array);
-void wr_json_u64(json_t *obj, const char *key, uint64_t v);
-void wr_json_real(json_t *obj, const char *key, double v);
-void wr_json_bool(json_t *obj, const char *key, bool v);
-void wr_json_str(json_t *obj, const char *key, const char *s); /* NULL = null; made valid UTF-8 */
-/* key: UTF-8 with invalid bytes as U+FFFD; key_b64 as well, only where that loses something. */
-void wr_json_path(json_t *obj, const char *key, const void *bytes, size_t len);
-void wr_json_time(json_t *obj, const char *key, int64_t seconds); /* RFC 3339, UTC */
-void wr_json_id(json_t *obj, const char *key, const struct wr_id *id);
 
 /* For long lists: the members of head (taken), then "key": [ item, ... ], then those of tail
  * (taken, may be NULL).  One object on the wire, one item in memory.  If a command fails in the

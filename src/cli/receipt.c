@@ -7,21 +7,6 @@
 #define SHOWN_MAX 20
 
 void
-wr_receipt_notes(json_t *o, const char *key, const struct wr_notes *n)
-{
-	json_t *list = wr_json_array(o, key);
-	WR_SCOPED(wr_freep) char *more = wr_asprintf("%s_more", key);
-
-	for (size_t i = 0; i < n->count; i++) {
-		json_t *e = wr_json_item(list);
-
-		wr_json_path(e, "path", n->note[i].path, n->note[i].path_len);
-		wr_json_str(e, "reason", n->note[i].reason);
-	}
-	wr_json_u64(o, more, n->more);
-}
-
-void
 wr_receipt_warn(const struct wr_notes *n)
 {
 	size_t shown = WR_MIN(n->count, (size_t)SHOWN_MAX);

@@ -24,13 +24,13 @@ static const char *const overwrite_modes[] = {
 		 "wait so long for another writer to end (default: do not wait)")
 #define THREADS NUM("threads", "N", 1, 256, "work with N threads (default: one per CPU)")
 
-static const struct wr_opt init_opts[] = {
+static const struct wr_opt repo_init_opts[] = {
 	NUM("split-bits", "N", WR_SPLIT_BITS_MIN, WR_SPLIT_BITS_MAX,
 	    "cut files into chunks of about 2^N bytes, 13 to 19 (default: 16; bup 0.33 uses 13)"),
 	END,
 };
 
-static const struct wr_opt save_opts[] = {
+static const struct wr_opt repo_save_opts[] = {
 	STR("name", 'n', "BRANCH", "save to this branch (default: the repository's default branch)"),
 	{.name = "date", .letter = 'd', .kind = WR_OPT_TIME, .value = "EPOCH_SECONDS",
 	 .help = "the snapshot's time (default: now)"},
@@ -49,30 +49,30 @@ static const struct wr_opt save_opts[] = {
 	END,
 };
 
-static const struct wr_opt snapshots_opts[] = {
+static const struct wr_opt repo_snapshots_opts[] = {
 	NUM("limit", "N", 1, 0, "show the newest N only"),
 	END,
 };
 
-static const struct wr_opt ls_opts[] = {
+static const struct wr_opt repo_ls_opts[] = {
 	FLAG("long", 'l', "show mode, owner, size and time as well"),
 	FLAG("recursive", 'R', "go down into directories"),
 	END,
 };
 
-static const struct wr_opt diff_opts[] = {
+static const struct wr_opt repo_diff_opts[] = {
 	FLAG("stat", 0, "show the totals only"),
 	FLAG("name-only", 0, "show the paths only"),
 	END,
 };
 
-static const struct wr_opt find_opts[] = {
+static const struct wr_opt repo_find_opts[] = {
 	STR("branch", 0, "BRANCH", "look at this branch only (default: all branches)"),
 	FLAG("ignore-case", 'i', "take upper and lower case as the same"),
 	END,
 };
 
-static const struct wr_opt history_opts[] = {
+static const struct wr_opt repo_history_opts[] = {
 	STR("branch", 0, "BRANCH", "look at this branch (default: the repository's default branch)"),
 	END,
 };
@@ -89,7 +89,7 @@ static const struct wr_opt branch_opts[] = {
 	END,
 };
 
-static const struct wr_opt restore_opts[] = {
+static const struct wr_opt repo_restore_opts[] = {
 	FLAG("delete", 0, "also remove from DEST what the snapshot does not have"),
 	FLAG("dry-run", 0, "say what would change, change nothing"),
 	FLAG("no-owner", 0, "leave owner and group as the system sets them"),
@@ -113,31 +113,328 @@ static const struct wr_opt verify_opts[] = {
 	END,
 };
 
+/* ---- projects ---- */
+
+#define ID {.name = "ID"}
+#define MAYBE_ID {.name = "ID", .lead = true}
+#define BUSY_WAIT \
+	{.name = "wait", .kind = WR_OPT_DURATION, .value = "TIME", .max = 86400, \
+	 .help = "if another operation has the project, wait so long for it (30s, 5min; " \
+		 "default: do not wait)"}
+#define LIST(n, v, h) {.name = n, .kind = WR_OPT_LIST, .value = v, .help = h}
+#define SIZE(n, v, h) {.name = n, .kind = WR_OPT_SIZE, .value = v, .help = h}
+#define CHOICE(n, v, c, h) \
+	{.name = n, .kind = WR_OPT_CHOICE, .value = v, .choices = c, \
+	 .complete = WR_COMPLETE_CHOICE, .help = h}
+#define DIR(n, v, h) \
+	{.name = n, .kind = WR_OPT_STR, .value = v, .complete = WR_COMPLETE_DIR, .help = h}
+#define FILE_OPT(n, l, v, h) \
+	{.name = n, .letter = l, .kind = WR_OPT_STR, .value = v, .complete = WR_COMPLETE_FILE, \
+	 .help = h}
+#define NODE (WR_CMD_NODE | WR_CMD_JSON)
+#define CLIENT (WR_CMD_CLIENT | WR_CMD_JSON)
+#define OP (CLIENT | WR_CMD_NO_WAIT)
+#define ROOT_FS FLAG("allow-root-fs", 0, "take a directory on the root file system too")
+
+static const char *const project_states[] = {"stopped", "starting", "running", "restarting",
+					     "stopping", "saving", "error", NULL};
+static const char *const op_states[] = {"queued", "running", "done", "failed", "cancelled", NULL};
+static const char *const sort_keys[] = {"name", "time", "size", NULL};
+static const char *const copy_modes[] = {"update", "overwrite", "keep", NULL};
+
+static const struct wr_opt init_opts[] = {
+	STR("dc", 0, "DC", "name of the data centre that this host stands in; needed"),
+	STR("name", 0, "NAME", "the node's name (default: the host's)"),
+	STR("user", 0, "USER", "who owns the repositories, as root (default: warren)"),
+	SIZE("reserve", "SIZE",
+	     "room kept free for Warren's own needs (default: a hundredth, 64M to 1G)"),
+	ROOT_FS,
+	END,
+};
+
+static const struct wr_opt volume_add_opts[] = {
+	ROOT_FS,
+	END,
+};
+
+static const struct wr_opt serve_opts[] = {
+	FLAG("verbose", 'v', "log what is of use when something is wrong, too"),
+	FILE_OPT("front", 0, "PROGRAM", "run PROGRAM in place of the own front (for tests)"),
+	END,
+};
+
+static const struct wr_opt create_opts[] = {
+	STR("name", 0, "NAME", "the project's name (default: made from its id)"),
+	DIR("from", "DIR", "import the files of DIR, or with --adopt its history"),
+	FLAG("adopt", 0, "DIR is a bup or git repository: take over its history"),
+	LIST("label", "KEY=VALUE", "put this label on it; may be given again"),
+	LIST("set", "KEY=VALUE", "give it this setting, see settings; may be given again"),
+	NUM("uid", "N", 0, UINT32_MAX - 1, "number of its user (default: the next free one)"),
+	NUM("gid", "N", 0, UINT32_MAX - 1, "number of its group (default: that of the user)"),
+	STR("volume", 0, "VOLUME", "put it on this volume (default: the one with most room)"),
+	STR("id", 0, "UUID", "its id (default: a new one)"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt list_opts[] = {
+	LIST("label", "KEY[=VALUE]", "show projects with this label only; may be given again"),
+	CHOICE("state", "STATE", project_states, "show projects in this state only"),
+	STR("name", 0, "PATTERN", "show projects whose name matches, with * and ?"),
+	FLAG("trashed", 0, "show what is in the trash instead"),
+	END,
+};
+
+static const struct wr_opt settings_opts[] = {
+	NUM("rev", "N", 1, 0, "change only if the settings are still at revision N"),
+	FLAG("keys", 0, "show all keys with their defaults and what they do, of no project"),
+	END,
+};
+
+static const struct wr_opt start_opts[] = {
+	STR("holder", 0, "NAME", "who needs it: it stays active until NAME has stopped it"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt stop_opts[] = {
+	STR("holder", 0, "NAME", "NAME needs it no longer; it stops when nobody else does"),
+	FLAG("force", 0, "stop it whoever needs it; the receipt says who did"),
+	FLAG("if-idle", 0, "stop it only if nothing runs and nothing changed for a while"),
+	FLAG("no-save", 0, "take no snapshot; the files stay as they are until the next start"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt restart_opts[] = {
+	FLAG("force", 0, "restart it also if others need it"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt save_opts[] = {
+	STR("tag", 0, "TAG", "give the snapshot this name, so that it is found again"),
+	STR("message", 'm', "TEXT", "put TEXT into the snapshot's message"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt snapshots_opts[] = {
+	STR("branch", 0, "BRANCH", "show this branch only (default: all)"),
+	NUM("limit", "N", 1, 1000000, "show the newest N only"),
+	END,
+};
+
+static const struct wr_opt ls_opts[] = {
+	FLAG("long", 'l', "show mode, owner, size and time as well"),
+	FLAG("recursive", 'R', "go down into directories"),
+	END,
+};
+
+static const struct wr_opt diff_opts[] = {
+	FLAG("stat", 0, "show the totals only"),
+	FLAG("name-only", 0, "show the paths only"),
+	END,
+};
+
+static const struct wr_opt find_opts[] = {
+	STR("branch", 0, "BRANCH", "look at this branch only (default: all branches)"),
+	FLAG("ignore-case", 'i', "take upper and lower case as the same"),
+	END,
+};
+
+static const struct wr_opt history_opts[] = {
+	STR("branch", 0, "BRANCH", "look at this branch (default: the default branch)"),
+	END,
+};
+
+static const struct wr_opt restore_opts[] = {
+	STR("to", 0, "PATH", "put it at PATH in the project"),
+	FLAG("in-place", 0, "put it where it was, over what is there now"),
+	FLAG("delete", 0, "also remove what the snapshot does not have"),
+	{.name = "overwrite", .kind = WR_OPT_CHOICE, .value = "WHEN", .choices = overwrite_modes,
+	 .complete = WR_COMPLETE_CHOICE,
+	 .help = "replace existing files: changed (default), always, newer or never"},
+	FLAG("live", 0, "restore the whole tree although processes run in it"),
+	FLAG("dry-run", 0, "say what would change, change nothing"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt undo_opts[] = {
+	FLAG("live", 0, "do it although processes run in it"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt read_opts[] = {
+	FLAG("tar", 0, "a folder, or a file, as a tar archive"),
+	FLAG("zip", 0, "the same as a zip archive"),
+	SIZE("max-size", "SIZE", "refuse what is larger (500M, 4G)"),
+	FILE_OPT("output", 'o', "FILE", "write to FILE, which must not exist yet"),
+	END,
+};
+
+static const struct wr_opt files_opts[] = {
+	FLAG("hidden", 'a', "show names that begin with a dot too"),
+	CHOICE("sort", "KEY", sort_keys, "by name (default), time (newest first) or size"),
+	FLAG("reverse", 0, "the other way round"),
+	NUM("start", "N", 0, 0, "leave out the first N"),
+	NUM("limit", "N", 1, 100000, "show at most N"),
+	END,
+};
+
+static const struct wr_opt copy_opts[] = {
+	CHOICE("mode", "MODE", copy_modes,
+	       "existing files: update (if the source's is newer; default), overwrite, keep"),
+	FLAG("delete", 0, "also remove from the destination what the source does not have"),
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt chown_opts[] = {
+	BUSY_WAIT,
+	END,
+};
+
+static const struct wr_opt delete_opts[] = {
+	FLAG("force", 0, "stop it first if it is active"),
+	END,
+};
+
+static const struct wr_opt purge_opts[] = {
+	FLAG("now", 0, "also before its time in the trash is over"),
+	END,
+};
+
+static const struct wr_opt trash_purge_opts[] = {
+	FLAG("now", 0, "also what has to stay longer"),
+	NUM("max", "N", 1, 0, "remove at most N projects (default: 10)"),
+	FLAG("dry-run", 0, "say what would be removed, remove nothing"),
+	END,
+};
+
+static const struct wr_opt op_list_opts[] = {
+	STR("project", 0, "ID", "show those of this project only"),
+	CHOICE("state", "STATE", op_states, "show those in this state only"),
+	NUM("limit", "N", 1, 1000, "show the newest N only (default: 50)"),
+	END,
+};
+
+static const struct wr_opt op_wait_opts[] = {
+	{.name = "timeout", .kind = WR_OPT_DURATION, .value = "TIME",
+	 .help = "give up waiting after TIME (30s, 5min; default: never)"},
+	END,
+};
+
+static const struct wr_opt events_opts[] = {
+	STR("project", 0, "ID", "show those of this project only"),
+	NUM("since", "SEQ", 0, 0, "show what came after event number SEQ (default: the newest)"),
+	NUM("limit", "N", 1, 1000, "show at most N (default: 50)"),
+	END,
+};
+
+static const struct wr_opt top_opts[] = {
+	NUM("watch", "SECONDS", 1, 3600, "show it again every so many seconds, on a terminal"),
+	END,
+};
+
 const struct wr_cmd wr_commands[] = {
+	{"init", "make this host a node", wr_cmd_init, NODE,
+	 {{.name = "VOLUME", .complete = WR_COMPLETE_DIR}}, init_opts},
+	{"volume", "where projects lie on this host", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"volume add", "add a volume to this node", wr_cmd_volume_add, NODE,
+	 {{.name = "VOLUME", .complete = WR_COMPLETE_DIR}}, volume_add_opts},
+	{"volume list", "list this node's volumes", wr_cmd_volume_list, NODE, {END}, NULL},
+	{"serve", "run the daemon", wr_cmd_serve, WR_CMD_NODE, {END}, serve_opts},
+	{"doctor", "check what this host can do and what is missing", wr_cmd_doctor, CLIENT,
+	 {END}, NULL},
+	{"config", "the daemon's configuration", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"config check", "check a configuration file", wr_cmd_config_check, NODE,
+	 {{.name = "FILE", .optional = true, .complete = WR_COMPLETE_FILE}}, NULL},
+	{"config get", "show the configuration in force", wr_cmd_config_get, NODE,
+	 {{.name = "KEY", .optional = true}}, NULL},
+	{"create", "make a project", wr_cmd_create, OP, {END}, create_opts},
+	{"list", "list projects", wr_cmd_list, CLIENT, {END}, list_opts},
+	{"show", "show all about a project", wr_cmd_show, CLIENT, {MAYBE_ID}, NULL},
+	{"status", "show what needs attention, worst first", wr_cmd_status, CLIENT,
+	 {{.name = "ID", .optional = true}}, NULL},
+	{"state", "show the state of a project on this host", wr_cmd_state, CLIENT,
+	 {MAYBE_ID}, NULL},
+	{"settings", "show and change the settings of a project", wr_cmd_settings, CLIENT,
+	 {MAYBE_ID, {.name = "KEY=VALUE", .optional = true, .repeat = true}}, settings_opts},
+	{"start", "make a project active", wr_cmd_start, OP, {MAYBE_ID}, start_opts},
+	{"stop", "save a project and make it inactive", wr_cmd_stop, OP, {MAYBE_ID}, stop_opts},
+	{"restart", "end the processes of a project and start them again", wr_cmd_restart, OP,
+	 {MAYBE_ID}, restart_opts},
+	{"save", "take a snapshot of a project", wr_cmd_save, OP, {MAYBE_ID}, save_opts},
+	{"snapshots", "list the snapshots of a project", wr_cmd_snapshots, CLIENT, {MAYBE_ID},
+	 snapshots_opts},
+	{"ls", "list what is in a snapshot of a project", wr_cmd_ls, CLIENT,
+	 {MAYBE_ID, {.name = "SNAP[:PATH]", .optional = true}}, ls_opts},
+	{"cat", "print files of a snapshot of a project", wr_cmd_cat, CLIENT,
+	 {MAYBE_ID, {.name = "SNAP:PATH", .repeat = true}}, NULL},
+	{"diff", "show what changed between two snapshots of a project", wr_cmd_diff, CLIENT,
+	 {MAYBE_ID, {.name = "A[:PATH]"}, {.name = "B[:PATH]", .optional = true}}, diff_opts},
+	{"find", "find files by name in all snapshots of a project",
+	 wr_cmd_project_find, CLIENT,
+	 {MAYBE_ID, {.name = "PATTERN"}}, find_opts},
+	{"history", "list the versions of a path of a project", wr_cmd_history, CLIENT,
+	 {MAYBE_ID, {.name = "PATH"}}, history_opts},
+	{"restore", "bring files of a project back", wr_cmd_restore, OP,
+	 {MAYBE_ID, {.name = "SNAP[:PATH]"}}, restore_opts},
+	{"undo", "take a whole project back to a snapshot", wr_cmd_undo, OP,
+	 {MAYBE_ID, {.name = "SNAP", .optional = true}}, undo_opts},
+	{"files", "list the files of a project", wr_cmd_files, CLIENT,
+	 {MAYBE_ID, {.name = "PATH", .optional = true}}, files_opts},
+	{"read", "print a file of a project, or a folder as an archive", wr_cmd_read, CLIENT,
+	 {MAYBE_ID, {.name = "PATH"}}, read_opts},
+	{"mkdir", "make a folder in a project", wr_cmd_mkdir, CLIENT,
+	 {MAYBE_ID, {.name = "PATH"}}, NULL},
+	{"copy", "copy files from one project into another", wr_cmd_copy, OP,
+	 {{.name = "FROM:PATH"}, {.name = "TO:PATH"}}, copy_opts},
+	{"chown", "give all files of a project to its user", wr_cmd_chown, OP, {ID}, chown_opts},
+	{"delete", "put a project into the trash", wr_cmd_delete, OP, {ID}, delete_opts},
+	{"undelete", "take a project out of the trash", wr_cmd_undelete, OP, {ID}, NULL},
+	{"purge", "remove a project from the trash for good", wr_cmd_purge, OP, {ID}, purge_opts},
+	{"trash", "deleted projects", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"trash list", "list what is in the trash", wr_cmd_trash_list, CLIENT, {END}, NULL},
+	{"trash purge", "remove from the trash what has been there long enough",
+	 wr_cmd_trash_purge, CLIENT, {END}, trash_purge_opts},
+	{"op", "operations", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"op list", "list operations, newest first", wr_cmd_op_list, CLIENT, {END}, op_list_opts},
+	{"op show", "show an operation", wr_cmd_op_show, CLIENT, {{.name = "OP"}}, NULL},
+	{"op wait", "wait for the end of an operation", wr_cmd_op_wait, CLIENT,
+	 {{.name = "OP"}}, op_wait_opts},
+	{"op cancel", "end an operation before it is done", wr_cmd_op_cancel, CLIENT,
+	 {{.name = "OP"}}, NULL},
+	{"op log", "print what an operation logged", wr_cmd_op_log, CLIENT, {{.name = "OP"}}, NULL},
+	{"events", "show what happened", wr_cmd_events, CLIENT, {END}, events_opts},
+	{"top", "show which project costs what", wr_cmd_top, CLIENT, {END}, top_opts},
 	{"repo", "keep and restore snapshots in a bup repository", NULL, WR_CMD_GROUP,
 	 {END}, NULL},
 	{"repo init", "make a repository", wr_cmd_repo_init, WR_CMD_REPO,
-	 {{.name = "REPO", .optional = true, .complete = WR_COMPLETE_DIR}}, init_opts},
+	 {{.name = "REPO", .optional = true, .complete = WR_COMPLETE_DIR}}, repo_init_opts},
 	{"repo save", "save a directory as a new snapshot", wr_cmd_repo_save, WR_CMD_REPO,
-	 {{.name = "PATH", .complete = WR_COMPLETE_DIR}}, save_opts},
+	 {{.name = "PATH", .complete = WR_COMPLETE_DIR}}, repo_save_opts},
 	{"repo snapshots", "list snapshots", wr_cmd_repo_snapshots, WR_CMD_REPO,
-	 {{.name = "BRANCH", .optional = true}}, snapshots_opts},
+	 {{.name = "BRANCH", .optional = true}}, repo_snapshots_opts},
 	{"repo ls", "list what is in a snapshot", wr_cmd_repo_ls, WR_CMD_REPO,
-	 {{.name = "SNAP[:PATH]"}}, ls_opts},
+	 {{.name = "SNAP[:PATH]"}}, repo_ls_opts},
 	{"repo cat", "print files of a snapshot", wr_cmd_repo_cat, WR_CMD_REPO,
 	 {{.name = "SNAP:PATH", .repeat = true}}, NULL},
 	{"repo diff", "show what changed between two snapshots", wr_cmd_repo_diff, WR_CMD_REPO,
-	 {{.name = "A[:PATH]"}, {.name = "B[:PATH]"}}, diff_opts},
+	 {{.name = "A[:PATH]"}, {.name = "B[:PATH]"}}, repo_diff_opts},
 	{"repo find", "find files by name in all snapshots", wr_cmd_repo_find, WR_CMD_REPO,
-	 {{.name = "PATTERN"}}, find_opts},
+	 {{.name = "PATTERN"}}, repo_find_opts},
 	{"repo history", "list the versions of one path", wr_cmd_repo_history, WR_CMD_REPO,
-	 {{.name = "PATH"}}, history_opts},
+	 {{.name = "PATH"}}, repo_history_opts},
 	{"repo tag", "list, set and delete tags", wr_cmd_repo_tag, WR_CMD_REPO,
 	 {{.name = "NAME", .optional = true}, {.name = "SNAP"}}, tag_opts},
 	{"repo branch", "list, make and delete branches", wr_cmd_repo_branch, WR_CMD_REPO,
 	 {{.name = "NAME", .optional = true}, {.name = "SNAP"}}, branch_opts},
 	{"repo restore", "bring files back from a snapshot", wr_cmd_repo_restore, WR_CMD_REPO,
-	 {{.name = "SNAP[:PATH]"}, {.name = "DEST", .complete = WR_COMPLETE_DIR}}, restore_opts},
+	 {{.name = "SNAP[:PATH]"}, {.name = "DEST", .complete = WR_COMPLETE_DIR}}, repo_restore_opts},
 	{"repo verify", "check that every snapshot is whole, and repair", wr_cmd_repo_verify,
 	 WR_CMD_REPO, {END}, verify_opts},
 	{"repo stat", "show sizes, ratios and what holds space", wr_cmd_repo_stat, WR_CMD_REPO,

@@ -8,7 +8,7 @@ load lib
 # path TAB name TAB letter TAB value of every option of every command
 all_options() {
 	warren help --json |
-		jq -r '.commands[] | .command as $c | .options[] |
+		jq -r '.commands[] | select(.group | not) | .command as $c | .options[] |
 			[$c, .name, .letter // "-", .value // "-"] | @tsv'
 }
 
@@ -46,13 +46,13 @@ groups() {
 		help=$(warren $path --help)
 		term="--$name"
 		[ "$letter" = - ] || term="-$letter, $term"
-		[ "$value" = - ] || term="$term $value"
+		[ "$value" = - ] || term="$term ${value//[/\\[}"
 		grep -qE -- "^ +$term( |\$)" <<<"$help" || {
 			echo "$path: no '$term' in its help"
 			return 1
 		}
 		n=$((n + 1))
-	done < <(all_options | grep -v '^repo	')
+	done < <(all_options)
 	[ "$n" -gt 80 ]
 }
 
@@ -115,12 +115,40 @@ groups() {
 			return 1
 		}
 		while read -r ref; do
-			[ -e "$ROOT/doc/man/$ref.1.scd" ] || {
+			[ -e "$ROOT/doc/man/$ref.scd" ] || {
 				echo "$page: no page $ref"
 				return 1
 			}
-		done < <(grep -oE '\*warren[a-z-]*\*\(1\)' "$page" | tr -d '*' | sed 's/(1)//' | sort -u)
+		done < <(grep -oE '\*warren[a-z.-]*\*\([1-9]\)' "$page" | tr -d '*' | tr '(' . | tr -d ')' |
+			sort -u)
 	done
+}
+
+# Terms of a list below the headings of page $1 that match $2.
+terms() {
+	awk -v on_heads="$2" '/^# / { on = ($0 ~ on_heads) } on && /^\*/' "$ROOT/doc/man/$1" |
+		tr -d '*\\' | sort
+}
+
+@test "warren.conf(5) has every key of the configuration and its default" {
+	run -0 warren config get --json --root "$PWD"
+	json '.config | keys[] | split(".")[1]' | sort >keys
+	terms warren.conf.5.scd '^# SECTION' | diff keys -
+	page=$(tr -s ' \n\t' ' ' <"$ROOT/doc/man/warren.conf.5.scd" | tr -d '\\')
+	while IFS=$'\t' read -r key default help; do
+		[ "$default" = none ] || default=_${default}_
+		[[ $page == *"*$key* ${help^}. Default: $default."* ]] || {
+			echo "$key: no '${help^}. Default: $default.' in the page"
+			return 1
+		}
+	done < <(json '.config | to_entries[] | [(.key | split(".")[1]), 
+		(.value.default | if . == "" then "none" else . end), .value.help] | @tsv')
+}
+
+@test "warren-settings(1) has every setting" {
+	run -0 warren settings --keys --json
+	json '.settings | keys[]' | sort >keys
+	terms warren-settings.1.scd '^# SETTINGS' | diff keys -
 }
 
 @test "manual pages build" {
@@ -249,7 +277,11 @@ groups() {
 			_warren
 			printf "%s\n" "${COMPREPLY[@]}"' _ "$@" | sort
 	}
-	assert_equal "$(complete_words warren re)" repo
+	assert_equal "$(complete_words warren rep)" repo
+	assert_equal "$(complete_words warren tra)" trash
+	assert_equal "$(complete_words warren trash p)" purge
+	assert_equal "$(complete_words warren list --state=ru)" ""
+	assert_equal "$(complete_words warren list --state = ru)" running
 	assert_equal "$(complete_words warren repo res)" restore
 	assert_equal "$(complete_words warren repo restore --dr)" --dry-run
 	assert_equal "$(complete_words warren repo restore --overwrite ne | xargs)" "never newer"
@@ -268,7 +300,7 @@ groups() {
 			echo "$path: --$name is not completed"
 			return 1
 		}
-	done < <(all_options | grep -v '^repo	')
+	done < <(all_options)
 }
 
 @test "zsh completion is valid and has every option" {
@@ -278,7 +310,7 @@ groups() {
 		[ -n "$block" ]
 		grep -qE -- "--$name(=|\[|\})" <<<"$block"
 		[ "$letter" = - ] || grep -qE -- "-$letter(\+|,| )" <<<"$block"
-	done < <(all_options | grep -v '^repo	')
+	done < <(all_options)
 	need zsh
 	zsh -n _warren
 }

@@ -128,6 +128,7 @@ wr_repo_init(const char *path, unsigned split_bits, bool *out_existed, struct wr
 {
 	WR_SCOPED(wr_closep) int fd = -1;
 	WR_SCOPED(wr_closep) int git_fd = -1;
+	bool ours = access(path, F_OK) < 0;
 
 	if (wr_mkdirs(AT_FDCWD, path, 0755, err) < 0)
 		return -1;
@@ -141,7 +142,8 @@ wr_repo_init(const char *path, unsigned split_bits, bool *out_existed, struct wr
 	}
 	if (check_vacant(fd, path, err) < 0)
 		return -1;
-	if (fill(fd, split_bits, err) < 0 || wr_fsync_dir(fd, "..", err) < 0)
+	/* Who made the directory may have made its parent unreadable to us. */
+	if (fill(fd, split_bits, err) < 0 || (ours && wr_fsync_dir(fd, "..", err) < 0))
 		return wr_err_wrap(err, "make repository '%s'", WR_Q(path));
 	*out_existed = false;
 	return 0;

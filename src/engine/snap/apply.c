@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -34,6 +36,18 @@ read_umask(void)
 	return 0777; /* unknown: every mode is set explicitly */
 }
 
+/* Those that make a process of any user as good as the owner of every file. */
+static bool
+has_owner_caps(void)
+{
+	const uint32_t want =
+	    UINT32_C(1) << CAP_CHOWN | UINT32_C(1) << CAP_DAC_OVERRIDE | UINT32_C(1) << CAP_FOWNER;
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {{0}};
+
+	return syscall(SYS_capget, &h, d) == 0 && (d[0].effective & want) == want;
+}
+
 void
 wr_apply_init(struct wr_apply *a, bool no_owner, struct wr_names *names)
 {
@@ -41,7 +55,8 @@ wr_apply_init(struct wr_apply *a, bool no_owner, struct wr_names *names)
 
 	*a = (struct wr_apply){
 	    .no_owner = no_owner,
-	    .root = geteuid() == 0,
+	    .root = geteuid() == 0 || has_owner_caps(),
+	    .plain = geteuid() != 0,
 	    .uid = geteuid(),
 	    .gid = getegid(),
 	    .umask = read_umask(),
@@ -55,6 +70,14 @@ wr_apply_init(struct wr_apply *a, bool no_owner, struct wr_names *names)
 	a->groups = wr_reallocarray(NULL, (size_t)n, sizeof(*a->groups));
 	n = getgroups(n, a->groups);
 	a->group_count = n > 0 ? (size_t)n : 0;
+}
+
+void
+wr_apply_owner(struct wr_apply *a, uid_t uid, gid_t gid)
+{
+	a->fixed = true;
+	a->owner = uid;
+	a->owner_group = gid;
 }
 
 void
@@ -82,11 +105,19 @@ wr_apply_want(const struct wr_apply *a, mode_t type, struct wr_meta *m)
 	uint32_t id;
 
 	m->mode = (m->mode & 07777u) | type;
+	if (a->fixed) {
+		if (m->uid != a->owner)
+			m->mode &= ~(uint32_t)S_ISUID;
+		if (m->gid != a->owner_group && type != S_IFDIR)
+			m->mode &= ~(uint32_t)S_ISGID;
+		m->uid = a->owner;
+		m->gid = a->owner_group;
+	}
 	if (!m->has_common) {
 		m->mode &= ~(uint32_t)(a->umask & 0777);
 		return;
 	}
-	if (!a->names)
+	if (!a->names || a->fixed)
 		return;
 	if (m->user.len && wr_names_find(a->names, false, m->user.p, m->user.len, &id))
 		m->uid = id;
@@ -181,7 +212,7 @@ wr_apply_same(const struct wr_apply *a, const struct wr_meta *want, const struct
 	w.gid = gid;
 	if (S_ISLNK(w.mode)) /* the system decides a link's own mode */
 		l.mode = w.mode;
-	if (!a->root) {
+	if (!a->root || a->plain) {
 		l.attr = (l.attr & ~(uint64_t)ATTR_LOCKS) | (w.attr & ATTR_LOCKS);
 		drop_privileged(&w, &xw);
 		drop_privileged(&l, &xl);
@@ -191,6 +222,14 @@ wr_apply_same(const struct wr_apply *a, const struct wr_meta *want, const struct
 
 /* ---- system calls by descriptor or by name ---- */
 
+/* A path that leads to exactly what is held: no other call takes an O_PATH descriptor. */
+static const char *
+held_path(const struct wr_apply_to *p, char buf[WR_NAME_AT_MAX])
+{
+	snprintf(buf, WR_NAME_AT_MAX, "/proc/self/fd/%d", p->held_fd);
+	return buf;
+}
+
 static ssize_t
 list_xattrs(const struct wr_apply_to *p, char *buf, size_t size)
 {
@@ -198,6 +237,8 @@ list_xattrs(const struct wr_apply_to *p, char *buf, size_t size)
 
 	if (p->fd >= 0)
 		return flistxattr(p->fd, buf, size);
+	if (p->held)
+		return listxattr(held_path(p, path), buf, size);
 	return llistxattr(wr_name_at(p->dirfd, p->name, path), buf, size);
 }
 
@@ -208,6 +249,8 @@ set_xattr(const struct wr_apply_to *p, const char *name, const void *value, size
 
 	if (p->fd >= 0)
 		return fsetxattr(p->fd, name, value, len, 0);
+	if (p->held)
+		return setxattr(held_path(p, path), name, value, len, 0);
 	return lsetxattr(wr_name_at(p->dirfd, p->name, path), name, value, len, 0);
 }
 
@@ -218,6 +261,8 @@ remove_xattr(const struct wr_apply_to *p, const char *name)
 
 	if (p->fd >= 0)
 		return fremovexattr(p->fd, name);
+	if (p->held)
+		return removexattr(held_path(p, path), name);
 	return lremovexattr(wr_name_at(p->dirfd, p->name, path), name);
 }
 
@@ -225,6 +270,7 @@ static int
 set_owner(struct wr_apply_to *p, uid_t uid, gid_t gid)
 {
 	int rc = p->fd >= 0 ? fchown(p->fd, uid, gid)
+		 : p->held  ? fchownat(p->held_fd, "", uid, gid, AT_EMPTY_PATH)
 			    : fchownat(p->dirfd, p->name, uid, gid, AT_SYMLINK_NOFOLLOW);
 
 	if (rc < 0)
@@ -241,7 +287,9 @@ set_owner(struct wr_apply_to *p, uid_t uid, gid_t gid)
 static int
 set_mode(struct wr_apply_to *p, mode_t mode)
 {
+	char path[WR_NAME_AT_MAX];
 	int rc = p->fd >= 0 ? fchmod(p->fd, mode)
+		 : p->held  ? chmod(held_path(p, path), mode)
 			    : fchmodat(p->dirfd, p->name, mode, AT_SYMLINK_NOFOLLOW);
 
 	if (rc == 0)
@@ -443,6 +491,7 @@ apply_times(struct wr_apply_to *p, const struct wr_meta *want, unsigned *lost, s
 {
 	struct timespec ts[2] = {{want->atime.s, want->atime.ns}, {want->mtime.s, want->mtime.ns}};
 	int rc = p->fd >= 0 ? futimens(p->fd, ts)
+		 : p->held  ? utimensat(p->held_fd, "", ts, AT_EMPTY_PATH)
 			    : utimensat(p->dirfd, p->name, ts, AT_SYMLINK_NOFOLLOW);
 
 	if (rc == 0)
@@ -468,7 +517,7 @@ apply_flags(const struct wr_apply *a, struct wr_apply_to *p, const struct wr_met
 	if (next == now || ioctl(p->fd, FS_IOC_SETFLAGS, &next) == 0)
 		return;
 	/* The rest without what only root may set, or the file system may not know. */
-	if (errno == EPERM || !a->root)
+	if (errno == EPERM || !a->root || a->plain)
 		*lost |= WR_LOST_FLAGS;
 	next = (next & ~ATTR_LOCKS) | (now & ATTR_LOCKS);
 	(void)ioctl(p->fd, FS_IOC_SETFLAGS, &next);
@@ -484,6 +533,8 @@ wr_apply_meta(const struct wr_apply *a, struct wr_apply_to *p, const struct wr_m
 		(void)wr_apply_unlock(p->fd); /* if it cannot be, the next step says so */
 	if (!want->has_common) {
 		*out_lost = 0;
+		if (p->fresh && a->fixed && apply_owner(a, p, want, out_lost, err) < 0)
+			return -1;
 		return p->fresh ? apply_mode(p, want, out_lost, err) : 0;
 	}
 	if (apply_owner(a, p, want, &lost, err) < 0)

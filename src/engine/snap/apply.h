@@ -18,7 +18,11 @@ struct wr_names;
 /* How to apply; fixed for one operation, shared by its threads. */
 struct wr_apply {
 	bool no_owner;
-	bool root; /* effective user 0 */
+	bool root;  /* may act as any owner: effective user 0, or the capabilities for it */
+	bool plain; /* though root: no attributes and locks that only user 0 may set */
+	bool fixed; /* everything belongs to `owner`; see wr_apply_owner */
+	uid_t owner;
+	gid_t owner_group;
 	uid_t uid; /* what creation gives */
 	gid_t gid;
 	mode_t umask;
@@ -28,6 +32,8 @@ struct wr_apply {
 };
 void wr_apply_init(struct wr_apply *a, bool no_owner, struct wr_names *names);
 void wr_apply_fini(struct wr_apply *a);
+/* Whatever is stored, everything belongs to this user. Set-id bits of other owners are dropped. */
+void wr_apply_owner(struct wr_apply *a, uid_t uid, gid_t gid);
 
 /* What could not be set. */
 enum wr_lost {
@@ -43,9 +49,11 @@ struct wr_apply_to {
 	int dirfd;
 	const char *name; /* in dirfd; never followed */
 	int fd;           /* the file itself if it is regular or a directory, else -1 */
-	bool fresh;       /* just created: nothing but what creation gives is there */
-	bool inherits;    /* creation may have given ACLs or flags of the parent directory */
-	struct stat st;   /* mode, uid and gid are kept up to date */
+	bool held;        /* held_fd (O_PATH) is the thing itself; the name may have moved on */
+	int held_fd;
+	bool fresh;     /* just created: nothing but what creation gives is there */
+	bool inherits;  /* creation may have given ACLs or flags of the parent directory */
+	struct stat st; /* mode, uid and gid are kept up to date */
 };
 
 /* The stored metadata as it is wanted here: owner mapped, type bits as `type` (S_IFREG, ...). */

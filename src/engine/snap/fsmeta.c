@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/snap/fsmeta.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <linux/fs.h>
@@ -374,4 +375,14 @@ wr_fsmeta_read(const struct wr_live *l, struct wr_names *names, struct wr_metabu
 	}
 	*out = m;
 	return 0;
+}
+
+uint64_t
+wr_mount_of(int fd)
+{
+	struct statx x;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &x) < 0 || !(x.stx_mask & STATX_MNT_ID))
+		return 0;
+	return x.stx_mnt_id;
 }

@@ -43,6 +43,9 @@ void wr_metabuf_fini(struct wr_metabuf *b);
 int wr_fsmeta_read(const struct wr_live *live, struct wr_names *names, struct wr_metabuf *buf,
 		   struct wr_meta *out, struct wr_err *err);
 
+/* Number of the mount that fd is on; 0 where the kernel does not tell (before 5.8). */
+uint64_t wr_mount_of(int fd);
+
 /* struct stat's times. */
 static inline struct wr_ts
 wr_st_mtime(const struct stat *st)

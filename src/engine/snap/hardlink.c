@@ -229,15 +229,17 @@ open_parent(int root_fd, const char *path, const char **out_base)
 
 /* An immutable file takes no further name: for this moment it is not. */
 static int
-link_locked(int from, const char *base, int dirfd, const char *name)
+link_locked(int from, const char *base, const struct wr_relink_at *at, int dirfd, const char *name)
 {
 	WR_SCOPED(wr_closep) int here = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	WR_SCOPED(wr_closep)
 	int fd = openat(here, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	unsigned flags = 0;
+	struct stat st;
 	int rc;
 
-	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || !wr_apply_unlock(fd)) {
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != at->ino || st.st_dev != at->dev ||
+	    ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || !wr_apply_unlock(fd)) {
 		errno = EPERM;
 		return -1;
 	}
@@ -257,7 +259,7 @@ wr_relinks_make(int root_fd, const struct wr_relink_at *at, int dirfd, const cha
 	if (from < 0)
 		return -1;
 	if (linkat(from, base, dirfd, name, 0) < 0 &&
-	    (errno != EPERM || link_locked(from, base, dirfd, name) < 0))
+	    (errno != EPERM || link_locked(from, base, at, dirfd, name) < 0))
 		return -1;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -1;

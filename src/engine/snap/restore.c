@@ -175,6 +175,8 @@ init(struct wr_rs *rs, struct wr_repo *r, const struct wr_restore_opts *o)
 	rs->links = wr_relinks_new();
 	rs->texts = wr_calloc(1, sizeof(*rs->texts));
 	wr_apply_init(&rs->apply, o->no_owner, o->names ? rs->names : NULL);
+	if (o->owned)
+		wr_apply_owner(&rs->apply, o->uid, o->gid);
 	pthread_mutex_init(&rs->mutex, NULL);
 	if (fstat(wr_repo_fd(r), &st) == 0) {
 		rs->repo_dev = st.st_dev;
@@ -296,6 +298,8 @@ save_safety(struct wr_rs *rs, const char *source, const struct wr_snap *snap,
 				 wr_id_hex(&snap->commit).s);
 
 	so.branch = WR_SAFETY_BRANCH;
+	so.root_fd = rs->o->dest_fd;
+	so.no_mounts = rs->o->no_mounts;
 	so.carry_from_cache = true;
 	so.ignore = only;
 	so.no_cache = only != NULL; /* the cache is of the whole directory */
@@ -367,6 +371,14 @@ static int
 open_target(struct wr_rs *rs, const char *dest, bool *out_existed, struct wr_restore_result *res,
 	    struct wr_err *err)
 {
+	if (rs->o->dest_fd >= 0) {
+		rs->root_fd = openat(rs->o->dest_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (rs->root_fd < 0)
+			return wr_err_sys(err, "open '%s'", WR_Q(dest));
+		*out_existed = true;
+		res->target = wr_strdup(dest);
+		return 0;
+	}
 	rs->root_fd = open(dest, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	*out_existed = rs->root_fd >= 0;
 	if (rs->root_fd < 0 && errno != ENOENT) {
@@ -396,6 +408,26 @@ open_target(struct wr_rs *rs, const char *dest, bool *out_existed, struct wr_res
 	return refuse_repo(rs, res->target, err);
 }
 
+static int
+scan_target(struct wr_rs *rs, const struct wr_scan_opts *so, struct wr_err *err)
+{
+	return wr_scan_run(rs->root_fd, rs->pool, so, rs->cache, "", &rs->scan, err);
+}
+
+/* The snapshot that the caller made. */
+static int
+take_guard(struct wr_rs *rs, struct wr_id *out_tree, struct wr_err *err)
+{
+	struct wr_commit c = WR_COMMIT_INIT;
+
+	if (wr_repo_read_commit(rs->worker[0].reader, rs->o->guard, &c, err) < 0)
+		return wr_err_wrap(err, "the snapshot that guards the target");
+	*out_tree = c.tree;
+	rs->guarded = true;
+	wr_commit_fini(&c);
+	return 0;
+}
+
 /* What the cache says of the target now, if it can say anything. */
 static int
 open_cache(struct wr_rs *rs, const char *source, bool existed, bool writable,
@@ -403,10 +435,14 @@ open_cache(struct wr_rs *rs, const char *source, bool existed, bool writable,
 {
 	struct wr_scan_opts so = {.max_file_size = WR_MAX_FILE_SIZE_DEFAULT,
 				  .skip_dev = rs->repo_dev,
-				  .skip_ino = rs->repo_ino};
+				  .skip_ino = rs->repo_ino,
+				  .no_mounts = rs->o->no_mounts,
+				  .ignore = rs->o->ignore};
 	struct wr_err e = WR_ERR_INIT;
 	struct wr_id tree;
 
+	if (rs->o->no_cache)
+		return 0;
 	if (wr_statcache_open(rs->repo, source, &rs->cache, &e) < 0)
 		rs->cache = NULL; /* a repository that cannot be written to */
 	rs->keep = writable && rs->cache;
@@ -414,14 +450,12 @@ open_cache(struct wr_rs *rs, const char *source, bool existed, bool writable,
 	if (rs->guarded) {
 		/* The cache is the list of what the snapshot protects. */
 		if (rs->use_cache && wr_id_eq(&tree, safety_tree))
-			return 0;
+			return rs->o->guard ? scan_target(rs, &so, err) : 0;
 		wr_err_set(err, WR_E_FAILED, "the stat cache of '%s' could not be written",
 			   WR_Q(source));
 		return wr_err_hint(err, "is the repository's disk full? --no-safety does without");
 	}
-	if (!rs->use_cache)
-		return 0;
-	return wr_scan_run(rs->root_fd, rs->pool, &so, rs->cache, "", &rs->scan, err);
+	return rs->use_cache ? scan_target(rs, &so, err) : 0;
 }
 
 static void
@@ -455,6 +489,8 @@ walk(struct wr_rs *rs, const struct wr_id *tree, bool existed, struct wr_err *er
 	struct wr_rs_dir *d;
 
 	wr_rs_known_links(rs, tree);
+	if (rs->o->no_mounts)
+		rs->mount = wr_mount_of(rs->root_fd);
 	d = wr_rs_dir_new(rs, NULL, NULL, "");
 	d->tree = *tree;
 	d->existed = existed;
@@ -495,7 +531,7 @@ restore_tree(struct wr_rs *rs, const struct wr_snap *snap, const struct wr_id *t
 	     const char *dest, struct wr_restore_result *res, struct wr_err *err)
 {
 	struct wr_listing *l = &rs->worker[0].listing;
-	bool existed, filled = false, locked, writable;
+	bool existed = false, filled = false, locked, writable;
 	struct wr_id safety_tree;
 	int rc = -1;
 
@@ -511,6 +547,8 @@ restore_tree(struct wr_rs *rs, const struct wr_snap *snap, const struct wr_id *t
 	writable = wr_repo_locked(rs->repo) && wr_id_eq(tree, &snap->tree);
 	if (filled && may_destroy(rs->o) &&
 	    save_safety(rs, res->target, snap, NULL, res, &safety_tree, err) < 0)
+		goto out;
+	if (filled && rs->o->guard && take_guard(rs, &safety_tree, err) < 0)
 		goto out;
 	if (rs->root_fd >= 0 &&
 	    open_cache(rs, res->target, filled, writable, &safety_tree, err) < 0)
@@ -539,6 +577,13 @@ open_place(struct wr_rs *rs, const char *dest, const char *stored, char **out_na
 	char *slash = strrchr(dir, '/');
 	struct stat st;
 
+	if (rs->o->dest_fd >= 0) {
+		*out_name = wr_strdup(slash ? slash + 1 : dest);
+		rs->root_fd = openat(rs->o->dest_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		res->target = wr_strdup(dest);
+		return rs->root_fd < 0 ? wr_err_sys(err, "open the directory of '%s'", WR_Q(dest))
+				       : 0;
+	}
 	if (n && dest[n - 1] == '/' && stat(dest, &st) < 0 && errno == ENOENT && !rs->o->dry_run &&
 	    make_target(dest, err) < 0)
 		return -1;

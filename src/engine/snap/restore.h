@@ -32,6 +32,26 @@ struct wr_restore_opts {
 	bool no_owner; /* leave new files to the calling user */
 	bool names;    /* owner and group by stored name where it exists here, else by number */
 	bool no_safety;
+	/*
+	 * The files belong to this user whatever the snapshot says, and get nothing that he could
+	 * not have made: no devices, no set-id bits of others.  Nothing in the target is trusted to
+	 * stay what it was: he may be renaming and linking while this runs.
+	 */
+	bool owned;
+	uid_t uid;
+	gid_t gid;
+	/* >= 0: the target directory itself; for a single file the directory that it goes to, under
+	 * the last component of dest. dest is then never opened: it names the stat cache and the
+	 * target in messages, and must be absolute. */
+	int dest_fd;
+	bool no_mounts; /* do not enter what other mounts show */
+	bool no_cache;  /* neither use nor write the stat cache; only with no_safety */
+	/* Patterns beside those in the target: neither overwritten nor deleted. Borrowed. */
+	struct wr_ignore *ignore;
+	/* With no_safety: a snapshot of the target, made just now with its stat cache. What is not
+	 * in it, or has changed since, is neither overwritten nor deleted. Whole directories only.
+	 */
+	const struct wr_id *guard;
 	enum wr_overwrite overwrite;
 	unsigned threads;
 	int wait_s;
@@ -42,9 +62,9 @@ struct wr_restore_opts {
 	void (*action)(void *ctx, const char *op, const char *path, size_t len);
 	void *ctx;
 };
-#define WR_RESTORE_OPTS_INIT \
-	{                    \
-		0            \
+#define WR_RESTORE_OPTS_INIT  \
+	{                     \
+		.dest_fd = -1 \
 	}
 
 struct wr_restore_result {

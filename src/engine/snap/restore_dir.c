@@ -142,6 +142,8 @@ create(struct wr_rs_dir *d)
 			unlinkat(up->fd, d->name, AT_REMOVEDIR);
 			return -1;
 		}
+		if (rs->o->no_mounts && wr_mount_of(d->fd) != rs->mount)
+			return refuse(d, "another mount");
 		d->inherits = up->inherits;
 	}
 	wr_rs_did(up, d->name, "create", &rs->n.created);
@@ -189,6 +191,8 @@ open_existing(struct wr_rs_dir *d)
 	}
 	if (d->fd < 0 || fstat(d->fd, &d->st) < 0)
 		return refuse_sys(d, "open directory");
+	if (rs->o->no_mounts && wr_mount_of(d->fd) != rs->mount)
+		return refuse(d, "another mount");
 	if (d->st.st_dev == rs->repo_dev && d->st.st_ino == rs->repo_ino)
 		return d->remove ? stay_out(d, false) : refuse(d, "the repository itself");
 	if (d->remove && d->st.st_dev != d->up->st.st_dev)
@@ -378,8 +382,8 @@ look(struct wr_rs_dir *d)
 		return stay_out(d, false);
 	}
 	wr_rs_path(d, NULL, &w->path);
-	wr_rules_enter(&d->rules, d->up ? d->up->rules.level : NULL, d->fd, wr_buf_str(&w->path),
-		       &w->listing);
+	wr_rules_enter(&d->rules, d->up ? d->up->rules.level : rs->o->ignore, d->fd,
+		       wr_buf_str(&w->path), &w->listing);
 	read_cached(d);
 	compare_self(d);
 	merge(d, &w->listing);

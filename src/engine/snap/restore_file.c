@@ -15,6 +15,7 @@
 
 #define NOT_SAFE "not in the safety snapshot"
 #define CHANGED_SINCE "changed since the safety snapshot"
+#define CHANGED_MEANWHILE "changed meanwhile"
 
 enum diff { DIFF_NONE = 1, DIFF_META, DIFF_ALL };
 
@@ -151,7 +152,11 @@ static bool
 unlock(const struct wr_rs_dir *d, const char *name)
 {
 	WR_SCOPED(wr_closep) int fd = open_live(d->fd, name);
+	struct stat st;
 
+	/* Another name of the inode may lie outside of what the user has. */
+	if (fd >= 0 && d->rs->o->owned && (fstat(fd, &st) < 0 || st.st_nlink > 1))
+		return false;
 	return fd >= 0 && wr_apply_unlock(fd);
 }
 
@@ -237,7 +242,8 @@ compare_meta(struct job *j, int fd, const struct stat *st)
 		if (wr_fsmeta_read(&live, j->rs->names, &j->w->live, &m, NULL) < 0)
 			return DIFF_ALL;
 	} else {
-		if (!j->rs->apply.names && same_bytes(have->raw, j->it->want->raw))
+		if (!j->rs->apply.names && j->uid == j->want.uid && j->gid == j->want.gid &&
+		    same_bytes(have->raw, j->it->want->raw))
 			return DIFF_NONE;
 		if (wr_dirent_meta(have, &m, &j->w->scratch2, NULL) < 0)
 			return DIFF_ALL;
@@ -390,6 +396,7 @@ dress(struct job *j, struct wr_apply_to *p, struct stat *st)
 			return -1;
 		}
 		if ((p->fd >= 0 ? fstat(p->fd, st)
+		     : p->held  ? fstat(p->held_fd, st)
 				: fstatat(p->dirfd, p->name, st, AT_SYMLINK_NOFOLLOW)) < 0) {
 			give_up(j, "stat");
 			return -1;
@@ -403,6 +410,49 @@ dress(struct job *j, struct wr_apply_to *p, struct stat *st)
 	if (lost)
 		wr_rs_lost(j->d, j->it->name, lost);
 	return 0;
+}
+
+/*
+ * Hold what is neither a regular file nor a directory, so that its metadata goes to it and to
+ * nothing that its user puts in its place.  st: as it should look, at least its type.
+ */
+static int
+hold(struct job *j, struct wr_apply_to *p, const struct stat *st)
+{
+	struct stat now;
+
+	if (!j->rs->o->owned)
+		return 0;
+	p->held_fd = openat(p->dirfd, p->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	p->held = p->held_fd >= 0;
+	if (p->held && fstat(p->held_fd, &now) == 0 && (now.st_mode & S_IFMT) == j->type &&
+	    now.st_nlink == 1 && (!st || (now.st_ino == st->st_ino && now.st_dev == st->st_dev)))
+		return 0;
+	j->it->state = WR_RS_NOT;
+	wr_rs_skip(j->d, j->it->name, CHANGED_MEANWHILE);
+	return -1;
+}
+
+static void
+let_go(struct wr_apply_to *p)
+{
+	if (p->held)
+		close(p->held_fd);
+	p->held = false;
+}
+
+static int
+dress_held(struct job *j, struct wr_apply_to *p, struct stat *st)
+{
+	int rc = hold(j, p, NULL);
+
+	if (rc == 0) {
+		rc = dress(j, p, st);
+		if (rc < 0)
+			unlinkat(p->dirfd, p->name, 0);
+	}
+	let_go(p);
+	return rc;
 }
 
 static int
@@ -460,10 +510,7 @@ make_link(struct job *j, const char *name, struct wr_apply_to *p, struct stat *s
 		give_up(j, "create link");
 		return -1;
 	}
-	if (dress(j, p, st) == 0)
-		return 0;
-	unlinkat(j->d->fd, name, 0);
-	return -1;
+	return dress_held(j, p, st);
 damaged:
 	j->it->state = WR_RS_NOT;
 	wr_rs_skip_err(j->d, j->it->name, &err);
@@ -490,6 +537,11 @@ make(struct job *j, const char *name, struct stat *st)
 		return make_file(j, name, mode, &p, st);
 	if (S_ISLNK(j->type))
 		return make_link(j, name, &p, st);
+	if (j->rs->o->owned && (S_ISCHR(j->type) || S_ISBLK(j->type))) {
+		j->it->state = WR_RS_NOT;
+		wr_rs_skip(j->d, j->it->name, "device nodes are not made for users");
+		return -1;
+	}
 	if (mknodat(j->d->fd, name, j->type | mode,
 		    S_ISCHR(j->type) || S_ISBLK(j->type) ? dev : 0) < 0) {
 		j->it->state = WR_RS_NOT;
@@ -499,10 +551,7 @@ make(struct job *j, const char *name, struct stat *st)
 			wr_rs_skip_sys(j->d, j->it->name, "create");
 		return -1;
 	}
-	if (dress(j, &p, st) == 0)
-		return 0;
-	unlinkat(j->d->fd, name, 0);
-	return -1;
+	return dress_held(j, &p, st);
 }
 
 /* Link to the group's file, or make an own one where that cannot be done. */
@@ -564,7 +613,7 @@ put_locks(struct job *j, uint64_t locks, struct stat *st)
 		give_up(j, "open");
 		return -1;
 	}
-	if (!wr_apply_lock(fd, locks))
+	if ((j->rs->o->owned && now.st_nlink > 1) || !wr_apply_lock(fd, locks))
 		wr_rs_lost(j->d, j->it->name, WR_LOST_FLAGS);
 	return fstat(fd, st);
 }
@@ -643,19 +692,24 @@ update(struct job *j)
 	} else {
 		if (S_ISREG(j->type)) {
 			p.fd = open_live(d->fd, it->name);
-			if (p.fd >= 0 && (fstat(p.fd, &st) < 0 || st.st_ino != p.st.st_ino)) {
-				close(p.fd);
+			if (p.fd >= 0 ? fstat(p.fd, &st) < 0 || st.st_ino != p.st.st_ino ||
+					    !same_key(&j->key, &st)
+				      : j->rs->o->owned) {
+				wr_closep(&p.fd);
 				it->state = WR_RS_NOT;
-				wr_rs_skip(d, it->name, "changed meanwhile");
+				wr_rs_skip(d, it->name, CHANGED_MEANWHILE);
 				return;
 			}
+		} else if (hold(j, &p, &p.st) < 0) {
+			let_go(&p);
+			return;
 		}
 		if (dress(j, &p, &st) == 0) {
 			wr_statkey_of(&st, &key);
 			settle(j, &key, now);
 		}
-		if (p.fd >= 0)
-			close(p.fd);
+		wr_closep(&p.fd);
+		let_go(&p);
 		if (it->state != WR_RS_DONE)
 			return;
 	}

@@ -50,8 +50,9 @@ struct wr_rs {
 	int root_fd;    /* of the target */
 	dev_t repo_dev; /* the repository, which may lie inside the target */
 	ino_t repo_ino;
-	bool guarded; /* a safety snapshot was made: touch nothing that is not in it */
-	bool lone;    /* one file, protected by `alone` instead of the stat cache */
+	uint64_t mount; /* with no_mounts: of the target */
+	bool guarded;   /* a safety snapshot was made: touch nothing that is not in it */
+	bool lone;      /* one file, protected by `alone` instead of the stat cache */
 	struct wr_statkey alone;
 
 	/* The stat cache of the target: read from, and (with `keep`) a new state appended to. */

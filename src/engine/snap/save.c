@@ -56,7 +56,9 @@ open_source(struct save *s, const char *path, struct wr_err *err)
 {
 	struct stat st;
 
-	s->root_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	s->root_fd = s->o->root_fd >= 0
+			 ? openat(s->o->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+			 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->root_fd < 0) {
 		bool not_dir = errno == ENOTDIR;
 
@@ -68,7 +70,7 @@ open_source(struct save *s, const char *path, struct wr_err *err)
 		}
 		return -1;
 	}
-	s->source = realpath(path, NULL);
+	s->source = s->o->root_fd >= 0 ? wr_strdup(path) : realpath(path, NULL);
 	if (!s->source)
 		return wr_err_sys(err, "find the full path of '%s'", WR_Q(path));
 	if (fstat(wr_repo_fd(s->repo), &st) == 0) {
@@ -76,6 +78,9 @@ open_source(struct save *s, const char *path, struct wr_err *err)
 		s->scan_opts.skip_ino = st.st_ino;
 	}
 	s->scan_opts.one_file_system = s->o->one_file_system;
+	s->scan_opts.no_mounts = s->o->no_mounts;
+	s->scan_opts.only_own_links = s->o->only_own_links;
+	s->scan_opts.owner = s->o->owner;
 	s->scan_opts.ignore = s->o->ignore;
 	s->scan_opts.max_file_size =
 	    s->o->max_file_size ? s->o->max_file_size : WR_MAX_FILE_SIZE_DEFAULT;
@@ -257,6 +262,8 @@ make_snapshot(struct save *s, struct wr_err *err)
 	wr_buf_adds(&msg, "\n" TRAILER_LINKS ": ");
 	percent_encode(&msg, s->link_root);
 	wr_buf_adds(&msg, "\n");
+	if (s->o->trailer)
+		wr_buf_addf(&msg, "%s\n", s->o->trailer);
 	wr_commit_format(&b, &res->tree, s->has_tip ? &s->tip : NULL, ident, res->time,
 			 wr_buf_str(&msg));
 	snprintf(res->name, sizeof(res->name), "%s", wr_fmt_snap_name(res->time).s);

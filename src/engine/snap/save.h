@@ -32,17 +32,26 @@ struct wr_save_opts {
 	bool fill;
 	bool (*damaged)(void *ctx, const struct wr_id *id);
 	void *damaged_ctx;
-	unsigned threads; /* 0: one per CPU, at most 8 */
-	int wait_s;       /* for the lock; ignored if the caller holds it */
-	const char *what; /* for the commit's first line; NULL: "warren save" */
+	unsigned threads;    /* 0: one per CPU, at most 8 */
+	int wait_s;          /* for the lock; ignored if the caller holds it */
+	const char *what;    /* for the commit's first line; NULL: "warren save" */
+	const char *trailer; /* "Key: value", a trailer line of its own; NULL: none */
+	/* >= 0: the directory itself. path is then never opened: it names the stat cache and the
+	 * source in messages, and must be absolute. */
+	int root_fd;
+	bool no_mounts; /* leave out what other mounts show, bind mounts too */
+	/* Leave out files with several names that are not `owner`'s: with a hard link a user can
+	 * bring any file of the file system into his tree. */
+	bool only_own_links;
+	uid_t owner;
 	/* Progress: the scan's running totals, then work done against the final totals. */
 	void (*progress)(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			 uint64_t bytes, uint64_t bytes_total);
 	void *ctx;
 };
-#define WR_SAVE_OPTS_INIT  \
-	{                  \
-		.date = -1 \
+#define WR_SAVE_OPTS_INIT                  \
+	{                                  \
+		.date = -1, .root_fd = -1, \
 	}
 /* LIMIT: a file of more apparent bytes is left out unless told otherwise: 10-exabyte sparse files
  * exist, and even their holes cost time. */

@@ -40,6 +40,7 @@ struct walk {
 	struct wr_names *names;
 	struct worker *worker; /* one per thread */
 	dev_t dev;
+	uint64_t mount;
 	atomic_bool failed;
 	atomic_ullong files_new, files_changed, files_removed, files_done;
 	uint64_t bytes_read; /* atomically */
@@ -333,7 +334,7 @@ read_entry(struct dir *d, struct worker *k, struct ent *e, struct wr_live *live,
 			*reason = reason_of(errno);
 			return errno == ELOOP ? READ_AGAIN : READ_SKIP;
 		}
-		if (!S_ISREG(live->st.st_mode)) {
+		if (!S_ISREG(live->st.st_mode) || wr_scan_refuses(w->in->scan_opts, &live->st)) {
 			*reason = "replaced while it was read";
 			return READ_AGAIN;
 		}
@@ -425,12 +426,12 @@ save_entry(struct dir *d, struct worker *k, struct ent *e)
 			e->d_type = DT_DIR;
 			return; /* it has just become one */
 		}
-		if (S_ISREG(live.st.st_mode) && w->in->scan_opts->max_file_size &&
-		    (uint64_t)live.st.st_size > w->in->scan_opts->max_file_size) {
+		reason = wr_scan_refuses(w->in->scan_opts, &live.st);
+		if (reason) {
 			e->skip = true;
-			/* The scan has noted it, unless it has grown since. */
-			if (!wr_scan_large(w->in->scan, live.st.st_dev, live.st.st_ino))
-				note_skipped(w, d, e->name, "larger than the limit");
+			/* The scan has noted it, unless it has become so since. */
+			if (!wr_scan_refused(w->in->scan, live.st.st_dev, live.st.st_ino))
+				note_skipped(w, d, e->name, reason);
 			return;
 		}
 		wr_statkey_of(&live.st, &key);
@@ -828,7 +829,8 @@ save_dir(void *arg)
 	if (!ok)
 		goto skip;
 	/* A mount point below a save of one file system is kept as an empty directory. */
-	other_fs = w->in->scan_opts->one_file_system && d->st.st_dev != w->dev;
+	other_fs = (w->in->scan_opts->one_file_system && d->st.st_dev != w->dev) ||
+		   (w->in->scan_opts->no_mounts && wr_mount_of(d->fd) != w->mount);
 	live.fd = live.dirfd = d->fd;
 	live.st = d->st;
 	if ((!other_fs && list_names(d, k, &err) < 0) ||
@@ -882,6 +884,7 @@ wr_save_walk(const struct wr_walk_in *in, struct wr_walk_out *out, struct wr_err
 		return wr_err_sys(err, "open the directory to save");
 	}
 	w.dev = st.st_dev;
+	w.mount = wr_mount_of(d->fd);
 	d->unopened = 1;
 	d->pending = 1;
 	if (in->use_cache && !wr_statcache_root(in->cache, &d->block, NULL, NULL))

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/snap/dirview.h"
+#include "engine/snap/fsmeta.h"
 #include "engine/snap/links.h"
 #include "sys/clock.h"
 
@@ -37,6 +38,7 @@ struct wr_scan {
 	struct wr_statcache *cache;
 	char *link_root;
 	dev_t dev;
+	uint64_t mount;
 	struct worker {
 		struct wr_listing listing;
 		struct wr_cached_dir cached;
@@ -47,9 +49,9 @@ struct wr_scan {
 	atomic_bool incomplete; /* something that is there could not be looked at */
 	int root_errno;         /* why the root could not be read, 0 if it could */
 	pthread_mutex_t mutex;
-	struct wr_links links; /* guarded by mutex, fixed after the run */
-	struct place *places;  /* guarded by mutex */
-	struct wr_links large; /* guarded by mutex: files over the size limit */
+	struct wr_links links;   /* guarded by mutex, fixed after the run */
+	struct place *places;    /* guarded by mutex */
+	struct wr_links refused; /* guarded by mutex: see wr_scan_refuses */
 	/* Seen and unchanged with all below; what was not seen is not in it. */
 	struct block_set clean;      /* guarded by mutex, fixed after the run */
 	struct block_set with_links; /* the same; those of clean with hard links below */
@@ -270,12 +272,10 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 		return;
 	}
 	out = wr_rules_out(&n->rules, path, path_len, e->name, is_dir);
-	if (!out && !is_dir && S_ISREG(st.st_mode) && s->o->max_file_size &&
-	    (uint64_t)st.st_size > s->o->max_file_size) {
+	if (!out && !is_dir && (out = wr_scan_refuses(s->o, &st))) {
 		pthread_mutex_lock(&s->mutex);
-		wr_links_add(&s->large, st.st_dev, st.st_ino, "", 0);
+		wr_links_add(&s->refused, st.st_dev, st.st_ino, "", 0);
 		pthread_mutex_unlock(&s->mutex);
-		out = "larger than the limit";
 	}
 	if (out) {
 		n->dirty |= c != NULL;
@@ -371,6 +371,11 @@ enter(struct node *n, const char *path, struct stat *st)
 	}
 	if (s->o->one_file_system && st->st_dev != s->dev) {
 		add_place(s, path, "other file system");
+		n->dirty = true;
+		return false;
+	}
+	if (s->o->no_mounts && wr_mount_of(n->fd) != s->mount) {
+		add_place(s, path, "another mount");
 		n->dirty = true;
 		return false;
 	}
@@ -487,6 +492,7 @@ wr_scan_run(int root_fd, struct wr_pool *pool, const struct wr_scan_opts *o,
 		return -1;
 	}
 	s->dev = st.st_dev;
+	s->mount = wr_mount_of(n->fd);
 	if (!wr_statcache_root(cache, &n->block, NULL, NULL))
 		n->block = 0;
 	wr_pool_push(pool, scan_dir, n);
@@ -514,7 +520,7 @@ wr_scan_free(struct wr_scan *s)
 	if (!s)
 		return;
 	wr_links_fini(&s->links);
-	wr_links_fini(&s->large);
+	wr_links_fini(&s->refused);
 	wr_notes_fini(&s->left_out);
 	free(s->clean.bits);
 	free(s->with_links.bits);
@@ -548,10 +554,22 @@ wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_byt
 	return &s->left_out;
 }
 
-bool
-wr_scan_large(const struct wr_scan *s, dev_t dev, ino_t ino)
+const char *
+wr_scan_refuses(const struct wr_scan_opts *o, const struct stat *st)
 {
-	return wr_links_find(&s->large, dev, ino) != NULL;
+	if (!S_ISREG(st->st_mode))
+		return NULL;
+	if (o->max_file_size && (uint64_t)st->st_size > o->max_file_size)
+		return "larger than the limit";
+	if (o->only_own_links && st->st_nlink > 1 && st->st_uid != o->owner)
+		return "a hard link to another user's file";
+	return NULL;
+}
+
+bool
+wr_scan_refused(const struct wr_scan *s, dev_t dev, ino_t ino)
+{
+	return wr_links_find(&s->refused, dev, ino) != NULL;
 }
 
 bool

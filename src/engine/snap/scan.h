@@ -17,6 +17,9 @@
 
 struct wr_scan_opts {
 	bool one_file_system;
+	bool no_mounts;      /* other mounts are left out even if they show the same file system */
+	bool only_own_links; /* files with several names that are not owner's are left out */
+	uid_t owner;
 	uint64_t max_file_size;   /* larger files are left out; 0 = no limit */
 	struct wr_ignore *ignore; /* options' patterns; borrowed, may be NULL */
 	dev_t skip_dev;           /* the repository itself, if it lies inside */
@@ -43,8 +46,10 @@ void wr_scan_todo(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_by
 /* What rules left out: number of files, bytes, and the places themselves. */
 const struct wr_notes *wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files,
 					uint64_t *out_bytes);
-/* Was this file left out because of its size? */
-bool wr_scan_large(const struct wr_scan *s, dev_t dev, ino_t ino);
+/* Why this file is left out whatever its name: static text, NULL if it is not. */
+const char *wr_scan_refuses(const struct wr_scan_opts *o, const struct stat *st);
+/* Was this file left out for such a reason? */
+bool wr_scan_refused(const struct wr_scan *s, dev_t dev, ino_t ino);
 /* Is everything in and below the directory of this cache block as the cache says? */
 bool wr_scan_clean(const struct wr_scan *s, uint64_t block);
 /* Key of the hard-link group of an inode with several names: link_root/PATH of the name that sorts

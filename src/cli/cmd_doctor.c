@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * warren doctor: what this host can do, what is lost without the rest, and the commands that would
+ * get it.  It looks and prints; it changes nothing.
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <mntent.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/timex.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "cli/out.h"
+#include "host/node/node.h"
+#include "sys/sandbox.h"
+
+#define FULL_PERCENT 85 /* of space and inodes: the first of the marks at which work is refused */
+
+struct doctor {
+	json_t *checks; /* borrowed from the object to print */
+	size_t missing;
+};
+
+/* What was found. lost and command (what to type, may be several lines) say what to do about what
+ * is missing; NULL where there is nothing to do. */
+static void WR_PRINTF(6, 7) found(struct doctor *d, const char *name, bool ok, const char *lost,
+				  const char *command, const char *fmt, ...)
+{
+	json_t *o = wr_json_item(d->checks);
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	wr_json_str(o, "check", name);
+	wr_json_bool(o, "ok", ok);
+	wr_json_str(o, "found", text);
+	wr_json_str(o, "lost", ok ? NULL : lost);
+	wr_json_str(o, "command", ok ? NULL : command);
+	d->missing += !ok;
+	if (wr_out_json())
+		return;
+	printf("%s%-8s%s %-14s ", wr_color(ok ? WR_GREEN : WR_YELLOW), ok ? "ok" : "missing",
+	       wr_color(WR_PLAIN), name);
+	wr_name_print(text, strlen(text));
+	printf("\n");
+	if (!ok && lost)
+		printf("         %sLost:%s   %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), lost);
+	if (!ok && command)
+		printf("         %sGet it:%s %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), command);
+}
+
+/* ---- kernel ---- */
+
+static void
+check_kernel(struct doctor *d)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
+	unsigned walls = wr_sandbox_available();
+	struct utsname u;
+	unsigned major = 0, minor = 0;
+	long fd;
+
+	(void)uname(&u); /* cannot fail with a valid address */
+	(void)sscanf(u.release, "%5u.%5u", &major, &minor);
+	found(d, "kernel", major > 6 || (major == 6 && minor >= 1),
+	      "Warren is made for Linux 6.1 and later; older kernels may lack more of what follows",
+	      "apt install linux-image-amd64", "%s %s", u.sysname, u.release);
+	fd = syscall(SYS_openat2, AT_FDCWD, ".", &how, sizeof(how));
+	found(d, "openat2", fd >= 0,
+	      "paths of users are walked step by step, which is slower, not less safe",
+	      "run a kernel from 5.6 on, without a filter that forbids openat2",
+	      fd >= 0 ? "there" : "not there");
+	if (fd >= 0)
+		close((int)fd);
+	found(d, "landlock", walls & WR_WALL_LANDLOCK,
+	      "workers that are taken over could open files outside their project, as far as "
+	      "their user may",
+	      "add landlock to the list of lsm= on the kernel's command line",
+	      walls & WR_WALL_LANDLOCK ? "there" : "not there");
+	found(d, "seccomp", walls & WR_WALL_SECCOMP,
+	      "processes that are taken over could use every system call",
+	      "run a kernel with CONFIG_SECCOMP_FILTER",
+	      walls & WR_WALL_SECCOMP ? "there" : "not there");
+}
+
+/* The type and the options of the mount that holds path; false if unknown. */
+static bool
+mount_of(const char *path, char type[64], char options[512])
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent m;
+	char text[4096];
+	size_t best = 0;
+
+	if (!f)
+		return false;
+	while (getmntent_r(f, &m, text, sizeof(text))) {
+		size_t n = strlen(m.mnt_dir);
+		bool root = n == 1;
+
+		if (strncmp(path, m.mnt_dir, n) != 0 || (!root && path[n] && path[n] != '/') ||
+		    n < best)
+			continue;
+		best = n;
+		snprintf(type, 64, "%s", m.mnt_type);
+		snprintf(options, 512, "%s", m.mnt_opts);
+	}
+	endmntent(f);
+	return best > 0;
+}
+
+static void
+check_cgroup(struct doctor *d)
+{
+	static const char *const places[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+	char text[512] = "";
+	const char *at = NULL;
+	bool limits;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(places) && !at; i++) {
+		WR_SCOPED(wr_freep) char *file = wr_asprintf("%s/cgroup.controllers", places[i]);
+		FILE *f = fopen(file, "re");
+
+		if (!f)
+			continue;
+		at = places[i];
+		if (!fgets(text, sizeof(text), f))
+			text[0] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		(void)fclose(f);
+	}
+	found(d, "cgroup", at,
+	      "a project's processes are found by parent and user instead, and cannot be counted "
+	      "or ended as one",
+	      "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line", "%s",
+	      at ? at : "no unified hierarchy");
+	limits = strstr(text, "memory") && strstr(text, "cpu") && strstr(text, "pids");
+	found(d, "cgroup limits", limits,
+	      "limits of memory, processors and processes are kept but not enforced",
+	      "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line",
+	      "controllers: %s", *text ? text : "none");
+}
+
+/* ---- programs, libraries, users ---- */
+
+static void
+check_library(struct doctor *d, const char *name, const char *file, const char *lost,
+	      const char *command)
+{
+	void *lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+
+	found(d, name, lib, lost, command, "%s", lib ? file : "not there");
+	if (lib)
+		dlclose(lib);
+}
+
+static void
+check_fuse(struct doctor *d)
+{
+	bool device = access("/dev/fuse", R_OK | W_OK) == 0;
+	bool helper = geteuid() == 0 || access("/usr/bin/fusermount3", X_OK) == 0;
+
+	found(d, "fuse", device && helper,
+	      "histories cannot be mounted; ls, cat, diff and restore work without",
+	      "apt install fuse3 && modprobe fuse", "%s",
+	      !device  ? "/dev/fuse is not to be opened"
+	      : helper ? "there"
+		       : "no fusermount3");
+}
+
+static void
+check_user(struct doctor *d, const struct wr_node *n)
+{
+	const char *user = n && *n->user ? n->user : "warren";
+	bool root = geteuid() == 0, there;
+	WR_SCOPED(wr_freep)
+	char *command = wr_asprintf("adduser --system --group --no-create-home %s", user);
+	uint64_t number;
+
+	found(d, "root", root,
+	      "one user for all: no identities, no mounts, no walls between projects",
+	      "run the daemon as root, with 'systemctl start warren'", root ? "yes" : "no, uid %u",
+	      (unsigned)geteuid());
+	if (!root)
+		return;
+	there = getpwnam(user) || wr_parse_u64(user, &number, NULL) == 0;
+	found(d, "user", there, "nobody can own the repositories, so no node can be made", command,
+	      "%s%s", user, there ? "" : " does not exist");
+}
+
+static void
+check_clock(struct doctor *d)
+{
+	struct timex t = {0};
+	int rc = adjtimex(&t);
+	bool ok = rc >= 0 && rc != TIME_ERROR && !(t.status & STA_UNSYNC);
+
+	found(d, "clock", ok,
+	      "snapshots may be named by a wrong time, and hosts may disagree about it",
+	      "apt install systemd-timesyncd && timedatectl set-ntp true",
+	      ok ? "synchronised" : "not synchronised");
+}
+
+/* ---- volumes ---- */
+
+static void
+check_space(struct doctor *d, const char *name, const char *path)
+{
+	struct statvfs s;
+	uint64_t used, inodes;
+
+	if (statvfs(path, &s) < 0 || !s.f_blocks) {
+		found(d, name, false, NULL, NULL, "'%s' does not answer", path);
+		return;
+	}
+	used = 100 - (uint64_t)s.f_bavail * 100 / s.f_blocks;
+	inodes = s.f_files ? 100 - (uint64_t)s.f_favail * 100 / s.f_files : 0;
+	found(d, name, used < FULL_PERCENT && inodes < FULL_PERCENT,
+	      "from 85 % on some work is refused, at 97 % nothing but making room is possible",
+	      "warren trash purge, or warren volume add DIRECTORY",
+	      "%s: %s free, %" PRIu64 " %% used, %" PRIu64 " %% of the inodes", path,
+	      wr_fmt_bytes((uint64_t)s.f_bavail * s.f_frsize).s, used, inodes);
+}
+
+static void
+check_quota(struct doctor *d, const char *path)
+{
+	char type[64], options[512];
+	WR_SCOPED(wr_freep) char *command = NULL;
+	bool ok = false;
+
+	if (!mount_of(path, type, options)) {
+		found(d, "file system", false, NULL, NULL, "'%s': unknown", path);
+		return;
+	}
+	if (!strcmp(type, "btrfs")) {
+		ok = true;
+	} else if (!strcmp(type, "ext4")) {
+		ok = strstr(options, "prjquota");
+		command = wr_asprintf("umount %s; tune2fs -O project,quota -Q prjquota DEVICE; "
+				      "mount -o prjquota DEVICE %s",
+				      path, path);
+	} else if (!strcmp(type, "xfs")) {
+		ok = strstr(options, "prjquota") || strstr(options, "pquota");
+		command = wr_asprintf("umount %s; mount -o prjquota DEVICE %s", path, path);
+	} else {
+		command = wr_strdup("put the volume on btrfs, ext4 or xfs");
+	}
+	found(d, "quota", ok, "limits of disk and files are kept but not enforced", command,
+	      "%s: %s%s", path, type, ok ? "" : " without quota of projects");
+}
+
+static void
+check_node(struct doctor *d, const struct wr_args *a, const struct wr_node *n,
+	   const struct wr_err *why)
+{
+	const char *root = wr_client_root(a);
+	struct wr_node *whole;
+	struct wr_err err = WR_ERR_INIT;
+
+	if (!n) {
+		found(d, "node", false, "this host holds no projects",
+		      root ? "warren init --root DIR --dc DC VOLUME" : "warren init --dc DC VOLUME",
+		      "%s", why->msg);
+		return;
+	}
+	found(d, "node", true, NULL, NULL, "%s (%s), data centre %s", n->name, n->id.s, n->dc);
+	for (size_t i = 0; i < n->volume_count; i++) {
+		check_quota(d, n->volume[i].path);
+		check_space(d, "space", n->volume[i].path);
+	}
+	check_space(d, "space", n->state_path);
+	if (wr_node_open(root, 0, &whole, &err) == 0) {
+		found(d, "volumes", true, NULL, NULL, "%zu, each with its sentinel",
+		      whole->volume_count);
+		wr_node_close(whole);
+	} else {
+		found(d, "volumes", false, "the daemon refuses to start",
+		      *err.hint ? err.hint : NULL, "%s", err.msg);
+	}
+}
+
+static void
+check_daemon(struct doctor *d, const struct wr_args *a)
+{
+	struct wr_client c;
+	struct wr_err err = WR_ERR_INIT;
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_ask r;
+	int rc = wr_client_init(&c, a, &err);
+
+	if (rc == 0) {
+		wr_ask_init(&r, WR_API_HEALTH, NULL);
+		rc = wr_client_ask(&c, &r, NULL, &o, &err);
+		wr_ask_fini(&r);
+	}
+	if (rc == 0)
+		found(d, "daemon", true, NULL, NULL, "answers at %s, version %s", c.socket,
+		      wr_json_get_str(o, "version", "unknown"));
+	else
+		found(d, "daemon", false, "only 'warren repo' and 'warren state' work",
+		      "systemctl start warren", "%s", err.msg);
+	wr_client_fini(&c);
+}
+
+int
+wr_cmd_doctor(const struct wr_args *a, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *o = wr_json_begin("warren.doctor/1");
+	struct doctor d = {.checks = wr_json_array(o, "checks")};
+	struct wr_err why = WR_ERR_INIT;
+	struct wr_node *n = NULL;
+
+	if (wr_node_open(wr_client_root(a), WR_NODE_NO_VOLUMES, &n, &why) < 0)
+		n = NULL;
+	check_kernel(&d);
+	check_cgroup(&d);
+	check_fuse(&d);
+	check_user(&d, n);
+	check_clock(&d);
+	check_library(&d, "libmicrohttpd", "libmicrohttpd.so.12", "the daemon cannot answer anyone",
+		      "apt install libmicrohttpd12");
+	check_library(&d, "libarchive", "libarchive.so.13",
+		      "'warren read' gives no folders as tar or zip", "apt install libarchive13");
+	check_node(&d, a, n, &why);
+	check_daemon(&d, a);
+	wr_node_close(n);
+	wr_json_u64(o, "missing", d.missing);
+	if (wr_out_json() && wr_json_print(wr_steal(&o), err) < 0)
+		return -1;
+	return d.missing ? WR_EXIT_WARNINGS : 0;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stop: save, end the processes, take the home away, save what they wrote last. A save that fails
+ * is told, it never keeps a project from stopping: dirty stays set, and the files stay. */
+#include "host/life/life_int.h"
+
+#include "base/log.h"
+
+/* A save of a stop; the newest good one goes into the receipt. */
+static bool
+save(struct wr_life *l, json_t *receipt, struct wr_life_saved *s)
+{
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_life_protect(l, NULL, s, &why) < 0) {
+		wr_life_warn(l, "save at stop: %s; the files stay, unsaved: warren save %s",
+			     why.msg, l->set.name);
+		return false;
+	}
+	if (s->side)
+		wr_life_warn(l, "the history of '%s' has moved while it ran; its files are in %s",
+			     l->set.name, s->snapshot);
+	wr_json_str(s->part, "snapshot", s->snapshot[0] ? s->snapshot : NULL);
+	json_object_set(receipt, "save", s->part);
+	return true;
+}
+
+int
+wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
+{
+	bool with_saves = !wr_life_arg_bool(l, "no_save"), mended;
+	WR_SCOPED(wr_life_saved_fini) struct wr_life_saved first = {0}, last = {0};
+	struct wr_runner_stopped ended = {0};
+	struct wr_runner_status run;
+	struct wr_life_mend mend;
+	struct wr_err why = WR_ERR_INIT;
+
+	l->changed = true;
+	wr_json_null(receipt, "save");
+	wr_life_processes(l, &run);
+	/* Whatever is wrong with history or files, a stop ends what runs. */
+	mended = wr_life_settle_work(l, &mend, &why) == 0;
+	if (!mended)
+		wr_life_warn(l, "before the stop: %s", why.msg);
+	if (l->before.active && l->node->config.hook_stopping &&
+	    wr_life_hook(l, l->node->config.hook_stopping, &why) < 0)
+		wr_life_warn(l, "%s", why.msg);
+	if (with_saves && mended && run.processes > 0) {
+		(void)save(l, receipt, &first); /* so that the last one, with nobody working, is
+						   short */
+		wr_life_crash(l, "first_save");
+	}
+	wr_life_step(l, "stop_processes");
+	if (wr_runner_stop(l->node, &l->project, l->set.uid, l->set.exclusive && l->node->root_mode,
+			   wr_settings_u64(&l->set, "stop_timeout"), &ended, err) < 0)
+		return wr_err_wrap(err, "end the processes of '%s'", l->set.name);
+	wr_json_bool(receipt, "stopped", true);
+	wr_json_u64(receipt, "processes", ended.processes);
+	wr_json_u64(receipt, "killed", ended.killed);
+	wr_life_crash(l, "processes");
+	wr_life_step(l, "unmount");
+	if (wr_life_unpresent(l, err) < 0)
+		return -1;
+	wr_life_crash(l, "unmounted");
+	if (!with_saves || !mended)
+		return 0;
+	/* Clean only by a save that began when nothing could write any more. */
+	if (save(l, receipt, &last)) {
+		l->skipped = l->skipped || !last.whole;
+		if (wr_life_clean(l, &last, &why) < 0)
+			wr_life_warn(l, "%s", why.msg);
+	}
+	return 0;
+}
+
+json_t *
+wr_life_stop(struct wr_life *l, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_runner_status run;
+
+	if (wr_life_begin(l, err) < 0)
+		return NULL;
+	o = wr_life_receipt(l, "warren.stop/1");
+	wr_json_take(o, "dropped", wr_life_arg_list(l, "dropped"));
+	if (wr_life_arg_bool(l, "if_idle")) {
+		wr_life_processes(l, &run);
+		if (run.processes > 0) {
+			wr_err_set(err, WR_E_BUSY, "project '%s' is not idle: it has %zu %s",
+				   l->set.name, run.processes,
+				   run.processes == 1 ? "process" : "processes");
+			wr_err_hint(err, "warren stop %s", l->set.name);
+			return NULL;
+		}
+	}
+	if (wr_life_do_stop(l, o, err) < 0)
+		return NULL;
+	return wr_steal(&o);
+}

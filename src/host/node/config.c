@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* warren.conf: one table gives the key, its kind and bounds, its default and its field; reading,
+ * overriding, printing and documenting all go by it. */
+#include "host/node/node.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+
+#include "base/ini.h"
+#include "base/str.h"
+#include "model/text.h"
+#include "sys/fs.h"
+
+enum kind { TEXT, PROGRAM, PLACE, CGROUP, PATTERN, COUNT, SPAN, OCTAL, RANGE };
+
+/* section, key, kind, field, default, least, most (0: none), help */
+#define CONFIG_KEYS(X)                                                                        \
+	X("node", "home", PATTERN, home_pattern, "/home/{name}", 0, 0,                        \
+	  "where homes are presented; {name} and {id} are filled in")                         \
+	X("node", "admins", TEXT, admins, "root", 0, 0,                                       \
+	  "users, by name or uid and separated by commas, who may do everything")             \
+	X("node", "uid_range", RANGE, uid_first, "700000-799999", 1, UINT32_MAX - 1,          \
+	  "uids from which new projects get theirs")                                          \
+	X("node", "socket", PLACE, listen_socket, "", 0, 0,                                   \
+	  "the daemon's socket; empty: warren.sock in the run directory")                     \
+	X("node", "socket_mode", OCTAL, socket_mode, "0666", 0, 0777,                         \
+	  "permissions of the socket: who may connect at all")                                \
+	X("save", "every", SPAN, save_every, "5min", 0, 0,                                    \
+	  "how often an active project is saved if it changed; never: only at stop")          \
+	X("save", "min_interval", SPAN, save_min_interval, "90s", 0, 0,                       \
+	  "least time between two saves that the schedule starts")                            \
+	X("save", "parallel", COUNT, save_parallel, "2", 1, 64,                               \
+	  "saves that the schedule runs at a time")                                           \
+	X("start", "parallel", COUNT, start_parallel, "2", 1, 64,                             \
+	  "projects that come back at a time after a reboot")                                 \
+	X("trash", "keep", SPAN, trash_keep, "30d", 0, 0,                                     \
+	  "how long deleted projects stay in the trash; never: for good")                     \
+	X("restore", "safety_keep", SPAN, safety_keep, "30d", 0, 0,                           \
+	  "how long the snapshot before a restore keeps its tag; never: for good")            \
+	X("op", "keep", COUNT, op_keep, "20", 1, 1000,                                        \
+	  "finished operations kept for each project")                                        \
+	X("hooks", "started", PROGRAM, hook_started, "", 0, 0,                                \
+	  "program run as the project's user after a start; empty: none")                     \
+	X("hooks", "stopping", PROGRAM, hook_stopping, "", 0, 0,                              \
+	  "program run as the project's user before a stop; empty: none")                     \
+	X("runner", "cgroup", CGROUP, cgroup, "auto", 0, 0,                                   \
+	  "directory of the unified hierarchy for projects' processes; auto: find one; none") \
+	X("front", "idle", SPAN, front_idle, "60s", 1, 0,                                     \
+	  "a user's front that nobody talks to ends after this time")
+
+#define X(section, key, kind, field, fallback, least, most, help) {section, key, fallback, help},
+const struct wr_config_key wr_config_keys[] = {CONFIG_KEYS(X){NULL, NULL, NULL, NULL}};
+#undef X
+
+static const struct {
+	enum kind kind;
+	size_t offset;
+	uint64_t least, most;
+} rules[] = {
+#define X(section, key, kind, field, fallback, least, most, help) \
+	{kind, offsetof(struct wr_config, field), least, most},
+    CONFIG_KEYS(X)
+#undef X
+};
+
+#define KEY_COUNT WR_ARRAY_LEN(rules)
+
+static void *
+field(const struct wr_config *c, size_t i)
+{
+	union {
+		const struct wr_config *in;
+		char *out;
+	} u = {.in = c};
+
+	return u.out + rules[i].offset;
+}
+
+static bool
+is_text_kind(enum kind k)
+{
+	return k == TEXT || k == PROGRAM || k == PLACE || k == CGROUP || k == PATTERN;
+}
+
+void
+wr_config_fini(struct wr_config *c)
+{
+	for (size_t i = 0; i < KEY_COUNT; i++)
+		if (is_text_kind(rules[i].kind)) {
+			char **s = field(c, i);
+
+			free(*s);
+			*s = NULL;
+		}
+}
+
+static int
+check_text(size_t i, const char *value, struct wr_err *err)
+{
+	enum kind k = rules[i].kind;
+
+	if (k == TEXT || (k == CGROUP && (!strcmp(value, "auto") || !strcmp(value, "none"))))
+		return 0;
+	if ((k == PROGRAM || k == PLACE) && !*value)
+		return 0;
+	if (*value != '/')
+		return wr_err_set(err, WR_E_INVALID, "'%s' is not an absolute path", WR_Q(value));
+	if (k == PATTERN && !strstr(value, "{name}") && !strstr(value, "{id}"))
+		return wr_err_set(err, WR_E_INVALID, "'%s' holds neither {name} nor {id}",
+				  WR_Q(value));
+	return 0;
+}
+
+static int
+parse_octal(const char *value, uint64_t most, uint32_t *out, struct wr_err *err)
+{
+	char *end;
+	unsigned long v = strtoul(value, &end, 8);
+
+	if (!*value || strspn(value, "01234567") != strlen(value) || v > most)
+		return wr_err_set(err, WR_E_INVALID, "'%s' is no mode like 0660", WR_Q(value));
+	*out = (uint32_t)v;
+	return 0;
+}
+
+static int
+parse_range(size_t i, const char *value, uint32_t out[2], struct wr_err *err)
+{
+	const char *dash = strchr(value, '-');
+	WR_SCOPED(wr_freep) char *first = wr_strdup(value);
+	uint64_t lo, hi;
+
+	if (dash)
+		first[dash - value] = '\0';
+	if (!dash || wr_parse_u64(first, &lo, NULL) < 0 || wr_parse_u64(dash + 1, &hi, NULL) < 0 ||
+	    lo < rules[i].least || hi > rules[i].most || lo > hi)
+		return wr_err_set(err, WR_E_INVALID, "'%s' is no range of uids like 700000-799999",
+				  WR_Q(value));
+	out[0] = (uint32_t)lo;
+	out[1] = (uint32_t)hi;
+	return 0;
+}
+
+static int
+parse_number(size_t i, const char *value, uint64_t *out, struct wr_err *err)
+{
+	uint64_t v;
+
+	if (rules[i].kind == SPAN ? wr_parse_duration(value, &v, err) < 0
+				  : wr_parse_u64(value, &v, err) < 0)
+		return -1;
+	if (v < rules[i].least)
+		return wr_err_set(err, WR_E_INVALID, "'%s' is less than %" PRIu64, WR_Q(value),
+				  rules[i].least);
+	if (rules[i].most && v > rules[i].most)
+		return wr_err_set(err, WR_E_INVALID, "'%s' is more than %" PRIu64, WR_Q(value),
+				  rules[i].most);
+	*out = v;
+	return 0;
+}
+
+static int
+set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
+{
+	_Static_assert(offsetof(struct wr_config, uid_last) ==
+			   offsetof(struct wr_config, uid_first) + sizeof(uint32_t),
+		       "a range is written as two in a row");
+	char **s;
+
+	switch (rules[i].kind) {
+	case COUNT:
+	case SPAN:
+		return parse_number(i, value, field(c, i), err);
+	case OCTAL:
+		return parse_octal(value, rules[i].most, field(c, i), err);
+	case RANGE:
+		return parse_range(i, value, field(c, i), err);
+	case TEXT:
+	case PROGRAM:
+	case PLACE:
+	case CGROUP:
+	case PATTERN:
+		break;
+	}
+	if (check_text(i, value, err) < 0)
+		return -1;
+	s = field(c, i);
+	free(*s);
+	*s = *value ? wr_strdup(value) : NULL;
+	return 0;
+}
+
+/* ---- the file ---- */
+
+struct reading {
+	struct wr_config *c;
+	unsigned line_of[KEY_COUNT]; /* where each key was given; 0: not yet */
+};
+
+static bool
+section_known(const char *section)
+{
+	for (size_t i = 0; i < KEY_COUNT; i++)
+		if (!strcmp(wr_config_keys[i].section, section))
+			return true;
+	return false;
+}
+
+static int
+unknown_section(const char *section, struct wr_err *err)
+{
+	const char *names[KEY_COUNT + 1], *near;
+
+	for (size_t i = 0; i <= KEY_COUNT; i++)
+		names[i] = wr_config_keys[i].section;
+	wr_err_set(err, WR_E_INVALID, "there is no section [%s]", WR_Q(section));
+	near = wr_near(section, names);
+	return near ? wr_err_hint(err, "did you mean [%s]?", near) : -1;
+}
+
+static int
+unknown_key(const char *section, const char *key, struct wr_err *err)
+{
+	const char *names[KEY_COUNT + 1], *near;
+	size_t n = 0;
+
+	for (size_t i = 0; i < KEY_COUNT; i++)
+		if (!strcmp(wr_config_keys[i].section, section))
+			names[n++] = wr_config_keys[i].key;
+	names[n] = NULL;
+	wr_err_set(err, WR_E_INVALID, "section [%s] has no key '%s'", section, WR_Q(key));
+	near = wr_near(key, names);
+	return near ? wr_err_hint(err, "did you mean '%s'?", near) : -1;
+}
+
+static int
+take_key(void *ctx, unsigned line, const char *section, const char *key, const char *value,
+	 struct wr_err *err)
+{
+	struct reading *r = ctx;
+	size_t i;
+
+	if (!*section)
+		return wr_err_set(err, WR_E_INVALID, "key '%s' stands before the first [section]",
+				  WR_Q(key));
+	if (!section_known(section))
+		return unknown_section(section, err);
+	for (i = 0; i < KEY_COUNT; i++)
+		if (!strcmp(wr_config_keys[i].section, section) &&
+		    !strcmp(wr_config_keys[i].key, key))
+			break;
+	if (i == KEY_COUNT)
+		return unknown_key(section, key, err);
+	if (r->line_of[i])
+		return wr_err_set(err, WR_E_INVALID, "key '%s' was given in line %u already", key,
+				  r->line_of[i]);
+	r->line_of[i] = line;
+	if (set_key(r->c, i, value, err) < 0)
+		return wr_err_wrap(err, "key '%s'", key);
+	return 0;
+}
+
+static int
+load_file(const char *path, struct wr_config *c, struct wr_err *err)
+{
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	struct reading r = {.c = c};
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_read_file(AT_FDCWD, path, WR_INI_MAX, &b, &why) < 0) {
+		if (why.code == WR_E_NOT_FOUND)
+			return 0;
+		if (err)
+			*err = why;
+		return -1;
+	}
+	return wr_ini_parse(path, b.p, b.len, take_key, &r, err);
+}
+
+/* $WARREN_SECTION_KEY */
+static int
+load_environment(struct wr_config *c, struct wr_err *err)
+{
+	for (size_t i = 0; i < KEY_COUNT; i++) {
+		WR_SCOPED(wr_freep)
+		char *name =
+		    wr_asprintf("WARREN_%s_%s", wr_config_keys[i].section, wr_config_keys[i].key);
+		const char *value;
+
+		for (char *s = name; *s; s++)
+			*s = (char)toupper((unsigned char)*s);
+		value = getenv(name);
+		if (value && set_key(c, i, value, err) < 0)
+			return wr_err_wrap(err, "$%s", name);
+	}
+	return 0;
+}
+
+int
+wr_config_load(const char *path, struct wr_config *out, struct wr_err *err)
+{
+	struct wr_config c = {0};
+
+	for (size_t i = 0; i < KEY_COUNT; i++) {
+		int rc = set_key(&c, i, wr_config_keys[i].fallback, err);
+
+		wr_assert(rc == 0);
+	}
+	if ((path && load_file(path, &c, err) < 0) || load_environment(&c, err) < 0) {
+		wr_config_fini(&c);
+		return -1;
+	}
+	*out = c;
+	return 0;
+}
+
+static char *
+key_text(const struct wr_config *c, size_t i)
+{
+	const void *p = field(c, i);
+	const uint32_t *u32 = p;
+	const uint64_t *u64 = p;
+	char *const *s = p;
+
+	switch (rules[i].kind) {
+	case COUNT:
+		return wr_asprintf("%" PRIu64, *u64);
+	case SPAN:
+		return wr_strdup(*u64 ? wr_fmt_duration(*u64).s : "never");
+	case OCTAL:
+		return wr_asprintf("%04o", *u32);
+	case RANGE:
+		return wr_asprintf("%u-%u", u32[0], u32[1]);
+	case TEXT:
+	case PROGRAM:
+	case PLACE:
+	case CGROUP:
+	case PATTERN:
+		break;
+	}
+	return wr_strdup(*s ? *s : "");
+}
+
+int
+wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr_err *err)
+{
+	for (size_t i = 0; i < KEY_COUNT; i++) {
+		WR_SCOPED(wr_freep)
+		char *full = wr_asprintf("%s.%s", wr_config_keys[i].section, wr_config_keys[i].key);
+
+		if (!strcmp(full, name)) {
+			*out = key_text(c, i);
+			return 0;
+		}
+	}
+	wr_err_set(err, WR_E_NOT_FOUND, "there is no key '%s'", WR_Q(name));
+	return wr_err_hint(err, "keys are written SECTION.KEY; `warren config get` lists them all");
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* warren.conf: defaults, a whole file, what is wrong and where, the environment on top. */
+#include "host/node/node.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sys/fs.h"
+
+static char path[] = "/tmp/config_test.XXXXXX";
+
+static int
+setup(void **state)
+{
+	int fd = mkstemp(path);
+
+	(void)state;
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	return unlink(path);
+}
+
+static int
+load(const char *text, struct wr_config *c, struct wr_err *err)
+{
+	assert_int_equal(wr_replace_file(AT_FDCWD, path, text, strlen(text), 0644, NULL), 0);
+	return wr_config_load(path, c, err);
+}
+
+static void
+assert_refused(const char *text, const char *msg, const char *hint)
+{
+	struct wr_config c;
+	struct wr_err err = WR_ERR_INIT;
+
+	assert_int_equal(load(text, &c, &err), -1);
+	assert_int_equal(err.code, WR_E_INVALID);
+	if (strncmp(err.msg, path, strlen(path)) != 0 || !strstr(err.msg, msg) ||
+	    !strstr(err.hint, hint))
+		fail_msg("'%s' (%s) for '%s' (%s)", err.msg, err.hint, msg, hint);
+}
+
+static void
+assert_value(const struct wr_config *c, const char *name, const char *value)
+{
+	WR_SCOPED(wr_freep) char *s = NULL;
+
+	assert_int_equal(wr_config_get(c, name, &s, NULL), 0);
+	assert_string_equal(s, value);
+}
+
+static void
+test_defaults(void **state)
+{
+	struct wr_config c;
+
+	(void)state;
+	assert_int_equal(wr_config_load(NULL, &c, NULL), 0);
+	assert_string_equal(c.home_pattern, "/home/{name}");
+	assert_int_equal(c.uid_first, 700000);
+	assert_int_equal(c.uid_last, 799999);
+	assert_null(c.listen_socket);
+	assert_int_equal(c.socket_mode, 0666);
+	assert_int_equal(c.save_every, 300);
+	assert_int_equal(c.save_min_interval, 90);
+	assert_int_equal(c.trash_keep, 30 * 86400);
+	assert_null(c.hook_started);
+	/* Every default is written as the program itself would write it. */
+	for (const struct wr_config_key *k = wr_config_keys; k->key; k++) {
+		WR_SCOPED(wr_freep) char *name = wr_asprintf("%s.%s", k->section, k->key);
+
+		if (strcmp(name, "front.idle") != 0) /* 60s, which is said as 1min */
+			assert_value(&c, name, k->fallback);
+		assert_true(strlen(k->help) > 10);
+	}
+	wr_config_fini(&c);
+	wr_config_fini(&c);
+	assert_int_equal(wr_config_load("/nonexistent/warren.conf", &c, NULL), 0);
+	wr_config_fini(&c);
+}
+
+static void
+test_whole_file(void **state)
+{
+	struct wr_config c;
+
+	(void)state;
+	assert_int_equal(
+	    load("# a host\n[node]\nhome = /srv/homes/{id}\nadmins = root, ann , 1000\n"
+		 "uid_range=5-5\nsocket = /run/x.sock\nsocket_mode = 0660\n"
+		 "[save]\nevery = never\nparallel = 8\n[hooks]\nstarted = /bin/true\n"
+		 "[runner]\ncgroup = none\n[front]\nidle = 2min\n",
+		 &c, NULL),
+	    0);
+	assert_value(&c, "node.home", "/srv/homes/{id}");
+	assert_value(&c, "node.admins", "root, ann , 1000");
+	assert_value(&c, "node.uid_range", "5-5");
+	assert_value(&c, "node.socket_mode", "0660");
+	assert_value(&c, "save.every", "never");
+	assert_int_equal(c.save_every, 0);
+	assert_int_equal(c.save_parallel, 8);
+	assert_string_equal(c.hook_started, "/bin/true");
+	assert_string_equal(c.cgroup, "none");
+	assert_value(&c, "front.idle", "2min");
+	wr_config_fini(&c);
+}
+
+static void
+test_refusals(void **state)
+{
+	(void)state;
+	assert_refused("[node]\nhom = /x/{id}\n", ":2: section [node] has no key 'hom'",
+		       "did you mean 'home'?");
+	assert_refused("\n[nod]\nhome = /x/{id}\n", ":3: there is no section [nod]",
+		       "did you mean [node]?");
+	assert_refused("[node]\nqqqqqqqqq = 1\n", ":2: section [node] has no key", "");
+	assert_refused("home = /x\n", ":1: key 'home' stands before the first [section]", "");
+	assert_refused("[node]\nhome = /x\n", ":2: key 'home': '/x' holds neither", "");
+	assert_refused("[node]\nhome = x/{id}\n", "is not an absolute path", "");
+	assert_refused("[node]\nuid_range = 9-3\n", "is no range", "");
+	assert_refused("[node]\nuid_range = 0-3\n", "is no range", "");
+	assert_refused("[node]\nuid_range = 1-4294967295\n", "is no range", "");
+	assert_refused("[node]\nsocket_mode = 0999\n", "is no mode", "");
+	assert_refused("[node]\nsocket_mode = 07777\n", "is no mode", "");
+	assert_refused("[save]\nevery = 5 parsecs\n", ":2: key 'every': ", "durations are written");
+	assert_refused("[save]\nparallel = 0\n", "less than 1", "");
+	assert_refused("[save]\nparallel = 65\n", "more than 64", "");
+	assert_refused("[save]\nparallel = 2\n\n[save]\nparallel = 3\n",
+		       ":5: key 'parallel' was "
+		       "given in line 2 already",
+		       "");
+	assert_refused("[hooks]\nstarted = true\n", "is not an absolute path", "");
+	assert_refused("[runner]\ncgroup = some\n", "is not an absolute path", "");
+	assert_refused("nonsense\n", ":1: ", "");
+}
+
+static void
+test_environment(void **state)
+{
+	struct wr_config c;
+	struct wr_err err = WR_ERR_INIT;
+
+	(void)state;
+	setenv("WARREN_SAVE_MIN_INTERVAL", "7s", 1);
+	assert_int_equal(load("[save]\nmin_interval = 1h\n", &c, NULL), 0);
+	assert_int_equal(c.save_min_interval, 7);
+	wr_config_fini(&c);
+	setenv("WARREN_SAVE_MIN_INTERVAL", "soon", 1);
+	assert_int_equal(wr_config_load(NULL, &c, &err), -1);
+	assert_non_null(strstr(err.msg, "$WARREN_SAVE_MIN_INTERVAL: "));
+	unsetenv("WARREN_SAVE_MIN_INTERVAL");
+}
+
+static void
+test_get__unknown(void **state)
+{
+	struct wr_config c;
+	struct wr_err err = WR_ERR_INIT;
+	char *s;
+
+	(void)state;
+	assert_int_equal(wr_config_load(NULL, &c, NULL), 0);
+	assert_int_equal(wr_config_get(&c, "node.nothing", &s, &err), -1);
+	assert_int_equal(err.code, WR_E_NOT_FOUND);
+	wr_config_fini(&c);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_defaults),     cmocka_unit_test(test_whole_file),
+	    cmocka_unit_test(test_refusals),     cmocka_unit_test(test_environment),
+	    cmocka_unit_test(test_get__unknown),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

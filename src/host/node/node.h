@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One host's data root: configuration, STATE, volumes with their sentinels, where a project's
+ * things lie.
+ *
+ *   ROOT unset: /etc/warren/warren.conf, /var/lib/warren (STATE), /run/warren (RUN)
+ *   --root DIR: DIR/warren.conf, DIR/state, DIR/run; default homes are DIR/home/NAME
+ *
+ *   STATE/node.json
+ * {"format":1,"id","incarnation","counter","dc","name","user","volumes":[{"id","path"}]}
+ *   STATE/node.db   STATE/lock (the daemon's)   STATE/control/ID   STATE/op/OPID/   STATE/log/ID
+ *   RUN/warren.sock   RUN/run/ID.json (keepers)
+ *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node"}   VOLUME/reserve
+ *   VOLUME/projects/{ID,.stage,.trash}   VOLUME/repos/{ID,.trash}
+ * repos/ID/conf/{settings,state}.json, lock
+ */
+#ifndef WR_NODE_H
+#define WR_NODE_H
+
+#include <sys/types.h>
+
+#include "base/json.h"
+#include "model/settings.h"
+#include "model/state.h"
+#include "sys/lock.h"
+
+/* ---- configuration (config.c) ---- */
+
+struct wr_config {
+	char *home_pattern; /* [node] home = /home/{name} */
+	char *admins;       /* [node] admins = "root" plus names or uids, comma separated */
+	uint32_t uid_first, uid_last; /* [node] uid_range = 700000-799999 */
+	char *listen_socket;          /* NULL: RUN/warren.sock. [node] socket_mode = 0666 */
+	uint32_t socket_mode;
+	uint64_t save_every, save_min_interval; /* [save] every = 5min (default of new projects),
+						   min_interval = 90s */
+	uint64_t save_parallel;                 /* [save] parallel = 2 */
+	uint64_t start_parallel; /* [start] parallel = 2: of what comes back after a reboot */
+	uint64_t trash_keep;     /* [trash] keep = 30d */
+	uint64_t safety_keep;    /* [restore] safety_keep = 30d */
+	uint64_t op_keep;        /* [op] keep = 20 */
+	char *hook_started,
+	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */
+	char *cgroup;        /* [runner] cgroup = auto | none | /path */
+	uint64_t front_idle; /* [front] idle = 60s: then the front of a user ends */
+};
+/* Every key with its text form, default, help: for `config get`, the man page and the test that
+ * compares them. */
+struct wr_config_key {
+	const char *section, *key, *fallback, *help;
+};
+extern const struct wr_config_key wr_config_keys[]; /* ends with key NULL */
+void wr_config_fini(struct wr_config *c);
+/* path NULL or absent file: defaults. The whole file is checked; WR_E_INVALID names file, line,
+ * key. $WARREN_SECTION_KEY (upper case) overrides. */
+int wr_config_load(const char *path, struct wr_config *out, struct wr_err *err);
+/* The effective value of "section.key" as text; caller frees. WR_E_NOT_FOUND. */
+int wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr_err *err);
+
+/* ---- the node ---- */
+
+struct wr_volume {
+	struct wr_uuid id;
+	char *path;
+	int fd, projects_fd, repos_fd;
+};
+struct wr_node {
+	char *root; /* --root, absolute; NULL: the system's places */
+	char *config_path, *state_path, *run_path, *socket_path;
+	struct wr_uuid id;
+	char incarnation[33];
+	char dc[64], name[256];
+	char user[64]; /* who owns repositories, as in node.json; "" when rootless */
+	uid_t uid;     /* of user; our own when rootless */
+	gid_t gid;
+	bool root_mode; /* effective uid 0: identities, mounts, walls */
+	int state_fd, run_fd;
+	struct wr_config config;
+	struct wr_volume *volume;
+	size_t volume_count;
+};
+
+struct wr_node_init {
+	const char *root, *dc, *name, *user; /* user NULL: "warren" when root */
+	const char *volume;                  /* path of the first volume */
+	bool allow_root_fs;
+	uint64_t reserve_bytes; /* 0: 1 % of the file system, 64 MiB .. 1 GiB */
+};
+/* Make STATE, RUN and the first volume. WR_E_EXISTS: there is a node already; WR_E_DENIED: the root
+ * file system (hint:
+ * --allow-root-fs) or a directory that is not empty; WR_E_NOT_FOUND: no such user (hint: the
+ * adduser command). A run that was cut off can be repeated. receipt: new reference. */
+int wr_node_init(const struct wr_node_init *o, json_t **out_receipt, struct wr_err *err);
+/* Add a volume: same checks. */
+int wr_volume_add(struct wr_node *n, const char *path, bool allow_root_fs, json_t **out_receipt,
+		  struct wr_err *err);
+
+enum wr_node_flag {
+	WR_NODE_NO_VOLUMES = 1, /* do not look at the volumes (clients) */
+};
+/* WR_E_NOT_FOUND with the hint `warren init`. A volume whose sentinel is missing (not mounted?),
+ * unreadable, of another node or of a newer format is an error that names the volume and what to
+ * do; nothing is ever made there. */
+int wr_node_open(const char *root, unsigned flags, struct wr_node **out, struct wr_err *err);
+void wr_node_close(struct wr_node *n);
+/* Check the sentinels again (a volume unmounted under us). */
+int wr_node_check_volumes(struct wr_node *n, struct wr_err *err);
+/* The argument that makes another process open the same node: root or "-". */
+const char *wr_node_arg(const struct wr_node *n);
+/* This node's daemon lock, STATE/lock: WR_E_BUSY names the holder. */
+int wr_node_lock(struct wr_node *n, struct wr_lock *out, struct wr_err *err);
+
+/* ---- small JSON files (file.c) ---- */
+
+/* A regular file at dirfd/name of at most max bytes, whose member `format_key` is a number of at
+ * most `format`. As wr_json_load, but a link is WR_E_CORRUPT and nothing in its place can make it
+ * hang. */
+json_t *wr_file_load(int dirfd, const char *name, size_t max, const char *format_key,
+		     uint64_t format, struct wr_err *err);
+/* Replace dirfd/name. WR_E_LIMIT for what wr_file_load would not read again. durable: else only
+ * atomic. */
+int wr_file_store(int dirfd, const char *name, const json_t *o, size_t max, mode_t mode,
+		  bool durable, struct wr_err *err);
+
+/* ---- a project's places (place.c) ---- */
+
+struct wr_place_of {
+	struct wr_node *node;
+	struct wr_uuid id;
+	size_t tree_vol, repo_vol;
+	int conf_fd; /* repos/ID/conf, -1 until opened */
+};
+#define WR_PLACE_OF_INIT      \
+	{                     \
+		.conf_fd = -1 \
+	}
+void wr_place_of_fini(struct wr_place_of *p);
+/* Find on which volumes it lies. WR_E_NOT_FOUND if no volume has repos/ID. A tree may be missing:
+ * then tree_vol = repo_vol. */
+int wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of *out,
+		     struct wr_err *err);
+/* VOLUME/projects/ID, VOLUME/repos/ID; callers free. */
+char *wr_tree_path(const struct wr_place_of *p);
+char *wr_repo_path_of(const struct wr_place_of *p);
+/* The directories themselves, never through a link: descriptor or -1 with err. */
+int wr_tree_open(const struct wr_place_of *p, struct wr_err *err);
+int wr_repo_dir_open(const struct wr_place_of *p, struct wr_err *err);
+/* repos/ID/conf, opened once; borrowed. */
+int wr_conf_fd(struct wr_place_of *p, struct wr_err *err);
+int wr_settings_load(struct wr_place_of *p, struct wr_settings *out, struct wr_err *err);
+int wr_settings_store(struct wr_place_of *p, const struct wr_settings *s, struct wr_err *err);
+
+/* ---- conf/state.json (statefile.c) ---- */
+
+/* Absent: state stopped, when = the directory's mtime. Unreadable or foreign: WR_ST_ERROR with an
+ * explanation, never a failure: a broken file makes no project unreachable. */
+void wr_status_load(struct wr_place_of *p, struct wr_status *out);
+/* Atomic; durable only if told (transitions are, progress is not). */
+int wr_status_store(struct wr_place_of *p, const struct wr_status *s, bool durable,
+		    struct wr_err *err);
+
+/* ---- the lifecycle lock, conf/lock ---- */
+
+/* note: "op OPID kind by WHO since TIME pid N". WR_E_BUSY: "project 'x' is busy: save by uid 1000
+ * since 10:15:03 (12 s)". */
+int wr_life_lock(struct wr_place_of *p, int wait_s, const char *note, struct wr_lock *out,
+		 struct wr_err *err);
+/* Is it held by anyone, without taking it from anyone who wants it? *out_note (caller frees) is the
+ * holder's. */
+bool wr_life_lock_held(struct wr_place_of *p, char **out_note);
+
+/* ---- the work record, STATE/control/ID (work.c; protocol D4) ---- */
+
+struct wr_work {
+	char base[41];   /* commit whose state the working files derive from; "" = none yet */
+	bool dirty;      /* processes ran (or may have run) since base was saved */
+	char saving[37]; /* operation whose save may have moved the tip past base; "" = none */
+	struct {
+		bool on;
+		char op[37], commit[41];
+		char *path, *dest; /* inside the snapshot; beneath the home; NULL = whole tree */
+		bool delete_extra;
+		int overwrite; /* enum wr_overwrite */
+	} applying;
+	bool deleted; /* tombstone: in the trash since when, by op */
+	int64_t deleted_at;
+	bool purged;
+};
+void wr_work_fini(struct wr_work *w);
+/* A project without the file: all empty. WR_E_CORRUPT is an error: nothing may be guessed here. */
+int wr_work_load(struct wr_node *n, const struct wr_uuid *id, struct wr_work *out,
+		 struct wr_err *err);
+/* Durable when it returns: temporary, fsync, rename, fsync of the directory. */
+int wr_work_store(struct wr_node *n, const struct wr_uuid *id, const struct wr_work *w,
+		  struct wr_err *err);
+
+/* ---- operation files, STATE/op/OPID (opdir.c) ---- */
+
+/* Make the directory and request.json durably:
+ * {"format":1,"id","project","kind","by","created","args":{...}}. */
+int wr_opdir_make(struct wr_node *n, const struct wr_uuid *op, const json_t *request,
+		  struct wr_err *err);
+int wr_opdir_open(struct wr_node *n, const struct wr_uuid *op, struct wr_err *err); /* descriptor */
+json_t *wr_opdir_request(int dirfd, struct wr_err *err);
+/* result.json: {"format":1,"ok":bool,"exit":N,"receipt":{}|null,"error":{}|null,"step"}: durable,
+ * written once. */
+int wr_opdir_result_store(int dirfd, const json_t *result, struct wr_err *err);
+json_t *wr_opdir_result(int dirfd, struct wr_err *err); /* WR_E_NOT_FOUND while there is none */
+/* progress: a struct wr_status as JSON, replaced without fsync. */
+int wr_opdir_progress_store(int dirfd, const struct wr_status *s, struct wr_err *err);
+int wr_opdir_progress(int dirfd, struct wr_status *out, struct wr_err *err);
+int wr_opdir_drop(struct wr_node *n, const struct wr_uuid *op, struct wr_err *err);
+/* A descriptor (the caller's to close) to be standard error of the operation and its children: what
+ * is written is appended to the file, at most 1 MiB (then a line says so and the rest is dropped).
+ * A thread copies; end takes what was written before and does not wait for those who still hold the
+ * pipe. NULL is fine. */
+struct wr_oplog;
+int wr_oplog_begin(int dirfd, const char *name, struct wr_oplog **out, int *out_fd,
+		   struct wr_err *err);
+void wr_oplog_end(struct wr_oplog *l);
+
+#endif

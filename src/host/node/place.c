@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a project's working files, repository and settings lie. */
+#include "host/node/node_int.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys/fs.h"
+
+void
+wr_place_of_fini(struct wr_place_of *p)
+{
+	wr_closep(&p->conf_fd);
+}
+
+/* Which of the volumes has part_fd/ID: 0 none, 1 one (in *out), 2 several. */
+static int
+find_volume(const struct wr_node *n, const char *id, bool repos, size_t *out)
+{
+	int found = 0;
+
+	for (size_t i = n->volume_count; i-- > 0;) {
+		const struct wr_volume *v = &n->volume[i];
+		struct stat st;
+
+		if (fstatat(repos ? v->repos_fd : v->projects_fd, id, &st, AT_SYMLINK_NOFOLLOW) <
+			0 ||
+		    !S_ISDIR(st.st_mode))
+			continue;
+		*out = i;
+		found = found ? 2 : 1;
+	}
+	return found;
+}
+
+int
+wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of *out,
+		 struct wr_err *err)
+{
+	struct wr_place_of p = WR_PLACE_OF_INIT;
+	int repos, trees;
+
+	p.node = n;
+	p.id = *id;
+	repos = find_volume(n, id->s, true, &p.repo_vol);
+	if (repos == 0)
+		return wr_err_set(err, WR_E_NOT_FOUND, "no volume holds a project %s", id->s);
+	p.tree_vol = p.repo_vol;
+	trees = find_volume(n, id->s, false, &p.tree_vol);
+	if (repos > 1 || trees > 1) {
+		wr_err_set(err, WR_E_CORRUPT, "the %s of project %s lie on several volumes",
+			   repos > 1 ? "repositories" : "working files", id->s);
+		return wr_err_hint(err, "move the copy that is not wanted out of the volume");
+	}
+	*out = p;
+	return 0;
+}
+
+char *
+wr_tree_path(const struct wr_place_of *p)
+{
+	return wr_asprintf("%s/projects/%s", p->node->volume[p->tree_vol].path, p->id.s);
+}
+
+char *
+wr_repo_path_of(const struct wr_place_of *p)
+{
+	return wr_asprintf("%s/repos/%s", p->node->volume[p->repo_vol].path, p->id.s);
+}
+
+int
+wr_tree_open(const struct wr_place_of *p, struct wr_err *err)
+{
+	int fd = wr_open_dir(p->node->volume[p->tree_vol].projects_fd, p->id.s);
+
+	return fd < 0 ? wr_err_sys(err, "open the working files of project %s", p->id.s) : fd;
+}
+
+int
+wr_repo_dir_open(const struct wr_place_of *p, struct wr_err *err)
+{
+	int fd = wr_open_dir(p->node->volume[p->repo_vol].repos_fd, p->id.s);
+
+	return fd < 0 ? wr_err_sys(err, "open the repository of project %s", p->id.s) : fd;
+}
+
+int
+wr_conf_fd(struct wr_place_of *p, struct wr_err *err)
+{
+	WR_SCOPED(wr_closep) int repo = -1;
+
+	if (p->conf_fd >= 0)
+		return p->conf_fd;
+	repo = wr_repo_dir_open(p, err);
+	if (repo < 0)
+		return -1;
+	/* In two steps: a link in place of either is not followed. */
+	p->conf_fd = wr_open_dir(repo, "conf");
+	if (p->conf_fd < 0)
+		return wr_err_sys(err, "open 'conf' of project %s", p->id.s);
+	return p->conf_fd;
+}
+
+int
+wr_settings_load(struct wr_place_of *p, struct wr_settings *out, struct wr_err *err)
+{
+	int fd = wr_conf_fd(p, err);
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_settings s = {0};
+
+	if (fd < 0)
+		return -1;
+	o = wr_file_load(fd, "settings.json", WR_FILE_MAX, "format", WR_NODE_FORMAT, err);
+	if (!o || wr_settings_parse(o, &s, err) < 0)
+		return wr_err_wrap(err, "settings of project %s", p->id.s);
+	if (strcmp(s.id.s, p->id.s) != 0) {
+		wr_err_set(err, WR_E_CORRUPT,
+			   "settings of project %s: they are those of project %s", p->id.s, s.id.s);
+		wr_settings_fini(&s);
+		return -1;
+	}
+	*out = s;
+	return 0;
+}
+
+int
+wr_settings_store(struct wr_place_of *p, const struct wr_settings *s, struct wr_err *err)
+{
+	int fd = wr_conf_fd(p, err);
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+
+	if (fd < 0)
+		return -1;
+	o = wr_settings_json(s);
+	if (wr_file_store(fd, "settings.json", o, WR_FILE_MAX, 0644, true, err) < 0)
+		return wr_err_wrap(err, "settings of project %s", p->id.s);
+	return 0;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tasks: the parts of operations that touch repositories or users' files.  Each runs in a worker, a
+ * process of our own image in a sandbox that fits it, and reports progress and one result; it dies
+ * with the thread that started it.
+ *
+ *   engine tasks   as the node's user (owner of repositories) with the few capabilities they need,
+ *                  Landlock: the repository and this project's tree
+ *   user tasks     as the project's own uid and gid, without capabilities, Landlock: this project's
+ *                  tree; paths are opened beneath it
+ *
+ *   descriptor 3: the request, JSON
+ *   descriptor 4: lines of JSON {"progress":{...}}, at last {"result":{...}} or {"error":{...}}
+ *   descriptors 5, 6, 7: tree, repository, source: directories opened by the starter, so that no
+ *                  path is resolved twice
+ */
+#ifndef WR_TASK_H
+#define WR_TASK_H
+
+#include "host/node/node.h"
+
+/*
+ * Paths in args ("path", "dest") are relative to the home, also as path_b64; they are cleaned and
+ * opened beneath it, never through a link or another mount.  exclude: gitignore patterns that no
+ * save takes and no restore touches.  Counts and lists of skipped files: see receipt.h.
+ */
+enum wr_task_kind {
+	WR_TASK_NONE = 0,
+	/* engine */
+
+	/* {split_bits}: into the repository's directory, which must be empty. -> {"made"} */
+	WR_TASK_INIT_REPO,
+	/* {branch?, base?} -> {"tip","tree","name","time","parent","branch","op"(trailer or null),
+	 * "base_known":bool,"base_is_ancestor":bool,"snapshots":N,"repo_bytes":N}; without the
+	 * branch: tip null, snapshots 0 */
+	WR_TASK_INSPECT,
+	/* {op?, exclude[], max_file_size, tag?, branch?, message?} -> the receipt's part, "tag".
+	 * Hard links to files of others and what other mounts show are left out. */
+	WR_TASK_SAVE,
+	/* {op?, branch, exclude[], max_file_size}: the tree as one parentless commit on a side
+	 * branch, which must be new */
+	WR_TASK_SALVAGE,
+	/* {snap, path?, dest?, beside:bool, delete_extra, overwrite: changed|always|newer|never,
+	 * uid?, gid?, dry_run, exclude[], guard?} -> the receipt's part, "snapshot", "commit",
+	 * "path", "dest".
+	 * dest: absent: where path is; a directory for a file: into it. beside: NAME.from-SNAPSHOT
+	 * if something is at the place. uid, gid: whose everything is, whatever is stored.
+	 * guard (whole trees): the commit of a SAVE just before: what is not in it, or changed
+	 * since, is neither overwritten nor deleted but listed. */
+	WR_TASK_RESTORE,
+	/* {exclude[], uid, gid, op?, max_file_size}: source directory -> a snapshot of main, from
+	 * there into the empty tree as uid, gid, and a snapshot of that. -> of the last,
+	 * "imported":
+	 * {"files","bytes"}, "skipped": of all three */
+	WR_TASK_IMPORT,
+	/* {}: source = a bup or git repository, copied whole into the repository's directory, which
+	 * must be empty, and verified. -> {"objects","bytes","refs","snapshots"} */
+	WR_TASK_ADOPT,
+	/* {name, commit}: set; {name, delete:true}; {expire_before: seconds since the epoch,
+	 * prefix}: drop tags PREFIX* whose snapshots are older -> {"dropped":[name]} */
+	WR_TASK_TAG,
+
+	/* user */
+
+	/* {template}: copy what is missing -> {"copied":N, "skipped"} */
+	WR_TASK_SKEL,
+	/* {name, target}: a symlink in the home, never over an existing entry -> {"made":bool} */
+	WR_TASK_LINK,
+	/* {path} -> {"existed":bool} */
+	WR_TASK_MKDIR,
+	/* {path, hidden, sort: name|time|size, reverse, start, limit}: JSON to standard output:
+	 * {"schema":"warren.files/1","path","total","start","more":bool,"files":[{"name","type",
+	 * "size","mtime","mode","target"?}]} -> {"total"} */
+	WR_TASK_FILES,
+	/* {path, format: raw|tar|zip, max_size}: bytes to standard output -> {"bytes","skipped"} */
+	WR_TASK_READ,
+	/* {program, env[], timeout}: output to the log; no sandbox but the uid -> {"seconds"} */
+	WR_TASK_HOOK,
+
+	/* on trees, as the node's user */
+
+	/* {uid, gid, from_uid?}: everything in the tree; hard links to what was neither uid's nor
+	 * from_uid's are left and named -> {"changed":N,"left":[{path,reason}],"left_more":N} */
+	WR_TASK_CHOWN,
+	/* {name}: remove the directory from its parent (source_fd) -> {"files":N,"bytes":N} */
+	WR_TASK_REMOVE,
+	WR_TASK_KINDS
+};
+
+struct wr_task {
+	enum wr_task_kind kind;
+	struct wr_place_of *place; /* NULL for REMOVE */
+	uid_t uid;                 /* the project's */
+	gid_t gid;
+	json_t *args;  /* borrowed */
+	int source_fd; /* IMPORT, ADOPT, REMOVE (parent directory), RESTORE for a copy (the other
+			  repository); -1 */
+	int tree_fd, repo_fd; /* >= 0: instead of the place's own, for a project in the making */
+	int out_fd;           /* standard output of FILES, READ; -1 */
+	int log_fd;           /* standard error; -1: /dev/null */
+	void (*progress)(void *ctx, const char *step, uint64_t files, uint64_t files_total,
+			 uint64_t bytes, uint64_t bytes_total);
+	void *ctx;
+	volatile int
+	    *cancel; /* becomes nonzero: the worker is ended, WR_E_CANCELLED; may be NULL */
+};
+#define WR_TASK_INIT                                                                       \
+	{                                                                                  \
+		.source_fd = -1, .tree_fd = -1, .repo_fd = -1, .out_fd = -1, .log_fd = -1, \
+	}
+
+/* Run it and wait. *out_result: new reference (may be NULL to ignore). The worker's own error comes
+ * back as it was set there. */
+int wr_task_run(const struct wr_task *t, json_t **out_result, struct wr_err *err);
+/* Start without waiting (control, for FILES, READ): *out_result_fd is to be read (O_CLOEXEC, caller
+ * closes) for the last line; *out_pid to be reaped. */
+int wr_task_begin(const struct wr_task *t, pid_t *out_pid, int *out_result_fd, struct wr_err *err);
+/* What a whole text read from result_fd and an exit status mean. */
+int wr_task_end(const void *text, size_t len, int wait_status, json_t **out_result,
+		struct wr_err *err);
+/* Entry of the worker's process: argv[0] "@worker", argv[1] the starter's process id. */
+int wr_worker_main(int argc, char **argv);
+
+/* A view: `warren repo CMD` of our own image as the node's user, the repository read-only, its
+ * output to out_fd, errors to err_fd. argv without "warren repo" and without -r; tty: names are
+ * escaped and coloured as for a terminal ($WARREN_TTY). */
+int wr_view_begin(struct wr_place_of *p, const char *const *argv, bool json, bool tty, int out_fd,
+		  int err_fd, pid_t *out_pid, struct wr_err *err);
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that look at projects, make them, and change their settings. */
+#include <pwd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "serve/control/control_int.h"
+#include "sys/clock.h"
+
+/* ---- looking ---- */
+
+struct listing {
+	struct wr_control *c;
+	struct wr_req *q;
+	json_t *out;
+	const char *state, *name;
+	const char *const *label;
+	size_t label_count;
+};
+
+static bool
+has_label(const json_t *labels, const char *wish)
+{
+	const char *eq = strchr(wish, '=');
+	WR_SCOPED(wr_freep)
+	char *key = eq ? wr_memdup(wish, (size_t)(eq - wish) + 1) : wr_strdup(wish);
+	const char *value;
+
+	if (eq)
+		key[eq - wish] = '\0';
+	value = wr_json_get_str(labels, key, NULL);
+	return value && (!eq || !strcmp(value, eq + 1));
+}
+
+static int
+list_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
+{
+	struct listing *l = ctx;
+	json_t *item;
+	const json_t *labels;
+	bool take;
+
+	if (!wr_who_sees(&l->q->who, &r->id) || (l->name && !wr_glob_name(l->name, r->name)))
+		return 0;
+	item = wr_json_project(l->c, r, WR_ITEM_LIST);
+	labels = wr_json_get_obj(item, "labels");
+	take = !l->state ||
+	       !strcmp(l->state, wr_json_get_str(wr_json_get_obj(item, "state"), "state", ""));
+	for (size_t i = 0; i < l->label_count; i++)
+		take = take && has_label(labels, l->label[i]);
+	if (take)
+		json_array_append(l->out, item);
+	json_decref(item);
+	return 0;
+}
+
+int
+wr_on_list(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	json_t *o = wr_json_begin("warren.projects/1");
+	const char *const *label = NULL;
+	struct listing l = {.c = c,
+			    .q = q,
+			    .out = wr_json_array(o, "projects"),
+			    .state = wr_call_str(&q->call, "state"),
+			    .name = wr_call_str(&q->call, "name")};
+	int rc;
+
+	l.label_count = wr_call_list(&q->call, "label", &label);
+	l.label = label;
+	rc = wr_store_proj_each(c->store, wr_call_bool(&q->call, "trashed", false) ? 1 : 0,
+				list_one, &l, err);
+	free((void *)(uintptr_t)label);
+	if (rc < 0) {
+		json_decref(o);
+		return -1;
+	}
+	wr_req_reply(q, 200, 0, o);
+	return 0;
+}
+
+int
+wr_on_trash(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	json_t *o = wr_json_begin("warren.projects/1");
+	struct listing l = {.c = c, .q = q, .out = wr_json_array(o, "projects")};
+
+	if (wr_store_proj_each(c->store, 1, list_one, &l, err) < 0) {
+		json_decref(o);
+		return -1;
+	}
+	wr_req_reply(q, 200, 0, o);
+	return 0;
+}
+
+int
+wr_on_show(struct wr_control *c, struct wr_req *q, struct wr_err *err WR_UNUSED)
+{
+	wr_req_reply(q, 200, 0, wr_json_project(c, &q->row, WR_ITEM_SHOW));
+	return 0;
+}
+
+int
+wr_on_state(struct wr_control *c, struct wr_req *q, struct wr_err *err WR_UNUSED)
+{
+	json_t *o = wr_json_begin("warren.state/1");
+	WR_SCOPED(wr_json_freep) json_t *s = NULL;
+	struct wr_status st = {0};
+
+	wr_row_status(c, &q->row, &st);
+	s = wr_status_json(&st);
+	wr_json_str(o, "id", q->row.id.s);
+	wr_json_str(o, "name", q->row.name);
+	json_object_update_missing(o, s);
+	wr_req_reply(q, 200, 0, o);
+	return 0;
+}
+
+/* ---- settings ---- */
+
+/* change: what was set, "key=value". */
+static void
+reply_settings(struct wr_req *q, const struct wr_settings *s, const char *const *change, size_t n)
+{
+	json_t *o = wr_json_begin("warren.settings/1"), *labels, *later;
+
+	wr_json_str(o, "id", s->id.s);
+	wr_json_str(o, "name", s->name);
+	wr_json_u64(o, "rev", s->rev);
+	labels = wr_json_object(o, "labels");
+	for (size_t i = 0; i < s->label_count; i++)
+		wr_json_str(labels, s->label[i].key, s->label[i].value);
+	wr_json_take(o, "settings", wr_settings_show(s));
+	later = wr_json_array(o, "at_start");
+	for (size_t i = 0; i < n; i++) {
+		WR_SCOPED(wr_freep) char *key = wr_strdup(change[i]);
+		const struct wr_set_key *k;
+
+		key[strcspn(key, "=")] = '\0';
+		k = wr_set_key_find(key);
+		if (k && k->at_start)
+			wr_json_add_str(later, key);
+	}
+	wr_req_reply(q, 200, 0, o);
+}
+
+int
+wr_on_settings_get(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_settings set = {0};
+	int rc = wr_place_of_find(c->node, &q->row.id, &place, err);
+
+	if (rc == 0)
+		rc = wr_settings_load(&place, &set, err);
+	wr_place_of_fini(&place);
+	if (rc == 0)
+		reply_settings(q, &set, NULL, 0);
+	wr_settings_fini(&set);
+	return rc;
+}
+
+/* The row, then the file: a crash in between leaves the database's change undone, and the file
+ * rules at the next start. */
+static int
+store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_row *row,
+	       const struct wr_settings *set, struct wr_err *err)
+{
+	struct wr_lock lock = WR_LOCK_INIT;
+	int rc;
+
+	wr_row_from_settings(row, set);
+	if (wr_store_begin(c->store, err) < 0)
+		return -1;
+	if (wr_store_proj_put(c->store, row, err) < 0) {
+		wr_store_abort(c->store);
+		return -1;
+	}
+	/* An operation that runs has read its settings once: no need to wait for it. */
+	(void)wr_life_lock(place, 0, "settings", &lock, NULL);
+	rc = wr_settings_store(place, set, err);
+	wr_lock_drop(&lock);
+	if (rc < 0) {
+		wr_store_abort(c->store);
+		return -1;
+	}
+	return wr_store_commit(c->store, err);
+}
+
+int
+wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_settings set = {0};
+	const char *const *change = NULL;
+	size_t n = wr_call_list(&q->call, "set", &change);
+	uint64_t rev = wr_call_u64(&q->call, "rev", UINT64_MAX), before;
+	bool by_user = !(q->who.rights & WR_RIGHT_OPERATE);
+	struct wr_proj *p = wr_proj_find(c, &q->row.id);
+	WR_SCOPED(wr_freep) char *why = NULL;
+	int rc = -1;
+
+	if (wr_row_volumes(c, &q->row, err) < 0 ||
+	    wr_place_of_find(c->node, &q->row.id, &place, err) < 0 ||
+	    wr_settings_load(&place, &set, err) < 0)
+		goto out;
+	before = set.rev;
+	if (rev != UINT64_MAX && rev != before) {
+		wr_err_set(err, WR_E_CHANGED,
+			   "settings of '%s' are at revision %" PRIu64 ", not %" PRIu64, set.name,
+			   before, rev);
+		wr_err_hint(err, "look at them again: warren settings %s", set.name);
+		goto out;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (wr_settings_change(&set, change[i], by_user, false, err) < 0)
+			goto out;
+	if (set.rev != before) {
+		set.rev = before + 1; /* one step for all changes of a request */
+		if (store_settings(c, &place, &q->row, &set, err) < 0)
+			goto out;
+		if (p)
+			wr_proj_refresh(p, &q->row);
+		why = wr_asprintf("revision %" PRIu64 ": %s%s", set.rev, change[0],
+				  n > 1 ? " ..." : "");
+		wr_event(c, q->who.by, &set.id, "settings", why, NULL);
+	}
+	rc = 0;
+	reply_settings(q, &set, change, n);
+out:
+	free((void *)(uintptr_t)change);
+	wr_settings_fini(&set);
+	wr_place_of_fini(&place);
+	return rc;
+}
+
+/* ---- create ---- */
+
+static int
+pick_volume(struct wr_control *c, const char *wish, uint32_t *out, struct wr_err *err)
+{
+	for (size_t i = 0; i < c->node->volume_count; i++) {
+		const struct wr_volume *v = &c->node->volume[i];
+
+		if (wish ? !strcmp(wish, v->id.s) || !strcmp(wish, v->path) : !c->volume_lost[i]) {
+			*out = (uint32_t)i;
+			return 0;
+		}
+	}
+	if (wish)
+		return wr_err_set(err, WR_E_INVALID, "volume: this node has no volume '%s'",
+				  WR_Q(wish));
+	return wr_err_set(err, WR_E_FAILED, "no volume of this node is there");
+}
+
+struct same_uid {
+	uint32_t uid;
+	bool found;
+	struct wr_uuid alone; /* the one that has it exclusively; "" = none */
+};
+
+static int
+look_uid(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
+{
+	struct same_uid *s = ctx;
+
+	if (r->uid == s->uid) {
+		s->found = true;
+		if (r->exclusive)
+			s->alone = r->id;
+	}
+	return 0;
+}
+
+/* A second project gets the uid of another: neither has it for itself then. */
+static int
+share_uid(struct wr_control *c, const struct wr_uuid *id, struct wr_err *err)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_proj_row row = {0};
+	struct wr_settings set = {0};
+	int rc = -1;
+
+	if (wr_row_find(c, id, &row, err) == 0 && row.deleted) {
+		row.exclusive = false;
+		rc = wr_store_proj_put(c->store, &row, err);
+	} else if (*row.id.s && wr_place_of_find(c->node, id, &place, err) == 0 &&
+		   wr_settings_load(&place, &set, err) == 0) {
+		set.exclusive = false;
+		set.rev++;
+		rc = store_settings(c, &place, &row, &set, err);
+	}
+	wr_settings_fini(&set);
+	wr_proj_row_fini(&row);
+	wr_place_of_fini(&place);
+	return rc;
+}
+
+static int
+choose_identity(struct wr_control *c, const struct wr_call *call, struct wr_settings *s,
+		struct wr_err *err)
+{
+	uint64_t uid = wr_call_u64(call, "uid", UINT64_MAX),
+		 gid = wr_call_u64(call, "gid", UINT64_MAX);
+	struct same_uid same = {0};
+
+	if (!c->node->root_mode) {
+		if ((uid != UINT64_MAX && uid != getuid()) ||
+		    (gid != UINT64_MAX && gid != getgid())) {
+			wr_err_set(err, WR_E_DENIED, "uid: without root every project has uid %u",
+				   (unsigned)getuid());
+			return wr_err_hint(err, "run the daemon as root for identities");
+		}
+		s->uid = getuid();
+		s->gid = getgid();
+		return 0;
+	}
+	if (uid == UINT64_MAX) {
+		if (wr_store_uid_next(c->store, c->node->config.uid_first, c->node->config.uid_last,
+				      c->node->config.trash_keep, &s->uid, err) < 0)
+			return -1;
+		s->gid = gid == UINT64_MAX ? s->uid : (uint32_t)gid;
+		s->exclusive = true;
+		return 0;
+	}
+	s->uid = (uint32_t)uid;
+	s->gid = gid == UINT64_MAX ? s->uid : (uint32_t)gid;
+	if (s->uid == 0 || s->uid == c->node->uid) {
+		wr_err_set(err, WR_E_DENIED, "uid: %u is root's or the daemon's own",
+			   (unsigned)s->uid);
+		return wr_err_hint(err, "leave it out: a free one of [node] uid_range is taken");
+	}
+	same.uid = s->uid;
+	if (wr_store_proj_each(c->store, 2, look_uid, &same, err) < 0)
+		return -1;
+	s->exclusive = !same.found;
+	return *same.alone.s ? share_uid(c, &same.alone, err) : 0;
+}
+
+static int
+make_settings(struct wr_control *c, const struct wr_call *call, struct wr_settings *s,
+	      struct wr_err *err)
+{
+	const char *name = wr_call_str(call, "name"), *id = wr_call_str(call, "id");
+	const char *const *list = NULL;
+	size_t n;
+	int rc = 0;
+
+	if (id)
+		wr_uuid_parse(id, &s->id); /* checked by the table */
+	else
+		wr_uuid_new(&s->id);
+	s->rev = s->epoch = 1;
+	s->created = wr_clock_wall().s;
+	s->set = json_object();
+	/* An unnamed one is called by the start of its id, with a letter before: no prefix of an
+	 * id. */
+	if (name)
+		snprintf(s->name, sizeof(s->name), "%s", name);
+	else
+		snprintf(s->name, sizeof(s->name), "p-%.8s", s->id.s);
+	if (name && strlen(name) >= sizeof(s->name))
+		return wr_err_set(err, WR_E_INVALID, "name: '%s' is too long", WR_Q(name));
+	if (wr_name_check(s->name, err) < 0)
+		return wr_err_wrap(err, "name");
+	if (c->node->config.save_every != 300) {
+		WR_SCOPED(wr_freep)
+		char *every = wr_asprintf("save_every=%" PRIu64, c->node->config.save_every);
+
+		rc = wr_settings_change(s, every, false, true, err);
+	}
+	n = wr_call_list(call, "settings", &list);
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = wr_settings_change(s, list[i], false, true, err);
+	free((void *)(uintptr_t)list);
+	list = NULL;
+	n = rc == 0 ? wr_call_list(call, "labels", &list) : 0;
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		WR_SCOPED(wr_freep) char *change = wr_asprintf("label.%s", list[i]);
+
+		rc = wr_settings_change(s, change, false, true, err);
+	}
+	free((void *)(uintptr_t)list);
+	return rc == 0 ? choose_identity(c, call, s, err) : -1;
+}
+
+int
+wr_on_create(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	struct wr_proj_row row = {0};
+	struct wr_settings set = {0};
+	struct wr_op_wish w = {.row = &row, .kind = WR_OP_CREATE, .by = q->who.by};
+	const char *from = wr_call_str(&q->call, "from");
+	uint32_t volume = 0;
+	struct wr_uuid op;
+	int rc = -1;
+
+	if (from && *from != '/')
+		return wr_err_set(err, WR_E_INVALID, "from: '%s' is no absolute path", WR_Q(from));
+	if (!from && wr_call_bool(&q->call, "adopt", false))
+		return wr_err_set(err, WR_E_INVALID,
+				  "adopt: without 'from' there is nothing to adopt");
+	if (pick_volume(c, wr_call_str(&q->call, "volume"), &volume, err) < 0 ||
+	    make_settings(c, &q->call, &set, err) < 0)
+		goto out;
+	if (wr_call_str(&q->call, "id") && wr_row_find(c, &set.id, &row, NULL) == 0) {
+		wr_err_set(err, WR_E_EXISTS, "id: there is a project '%s' with it", row.name);
+		goto out;
+	}
+	wr_row_from_settings(&row, &set);
+	row.tree_vol = row.repo_vol = volume;
+	/* Name, id and uid are taken from now on; a create that fails gives them back. */
+	if (wr_row_volumes(c, &row, err) < 0 || wr_store_proj_put(c->store, &row, err) < 0)
+		goto out;
+	w.args = wr_json_args(&q->call);
+	wr_json_str(w.args, "volume", c->node->volume[volume].path);
+	wr_json_str(w.args, "name", set.name);
+	wr_json_str(w.args, "id", set.id.s);
+	wr_json_u64(w.args, "uid", set.uid);
+	wr_json_u64(w.args, "gid", set.gid);
+	wr_json_bool(w.args, "exclusive", set.exclusive);
+	wr_json_take(w.args, "conf", wr_settings_json(&set));
+	rc = wr_op_submit(c, &w, &op, err);
+	if (rc < 0)
+		(void)wr_store_proj_drop(c->store, &set.id, NULL); /* the error at hand matters */
+	else
+		wr_req_reply_op(q, &op);
+out:
+	wr_settings_fini(&set);
+	wr_proj_row_fini(&row);
+	return rc;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sys/cgroup.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "sys/clock.h"
+#include "sys/fs.h"
+
+/* LIMIT: how long the kernel may take to end or stop a group; more means a process that hangs in
+ * the kernel. */
+#define PATIENCE_MS 2000
+/* LIMIT: groups in groups; each level holds a descriptor. */
+#define DEPTH_MAX 64
+
+/* ---- finding and making ---- */
+
+/* Undo the kernel's \040 and the like, in place. */
+static void
+unescape(char *s)
+{
+	char *o = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
+			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*o++ = *s;
+		}
+	}
+	*o = '\0';
+}
+
+/* Where the unified hierarchy is mounted; NULL: nowhere. The caller frees. */
+static char *
+find_mount(void)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *found = NULL;
+	size_t cap = 0;
+
+	while (f && !found && getline(&line, &cap, f) > 0) {
+		char *kind = strstr(line, " - "), *s = line, *rest = NULL;
+
+		if (!kind || strncmp(kind + 3, "cgroup2 ", 8) != 0)
+			continue;
+		for (int i = 0; s && i < 5; i++) /* the fifth field is the place */
+			s = strtok_r(i ? NULL : line, " ", &rest);
+		if (s) {
+			unescape(s);
+			found = wr_strdup(s);
+		}
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int
+not_here(struct wr_err *err, const char *what)
+{
+	return wr_err_set(err, WR_E_UNSUPPORTED, "no control groups: %s: %s", what,
+			  strerror(errno));
+}
+
+static int
+open_group(int parent_fd, const char *name)
+{
+	return openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int
+make_group(int parent_fd, const char *name)
+{
+	if (mkdirat(parent_fd, name, 0755) < 0 && errno != EEXIST)
+		return -1;
+	return open_group(parent_fd, name);
+}
+
+int
+wr_cgroup_open(const char *slice, struct wr_err *err)
+{
+	const char *given = getenv("WARREN_CGROUP");
+	WR_SCOPED(wr_freep) char *parent = given && *given ? wr_strdup(given) : find_mount();
+	WR_SCOPED(wr_closep) int at = -1;
+	struct statfs fs;
+	int fd;
+
+	if (!parent)
+		return wr_err_set(err, WR_E_UNSUPPORTED,
+				  "no control groups: the unified hierarchy is not mounted");
+	at = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0 || fstatfs(at, &fs) < 0)
+		return not_here(err, WR_Q(parent));
+	if (fs.f_type != CGROUP2_SUPER_MAGIC)
+		return wr_err_set(err, WR_E_UNSUPPORTED,
+				  "no control groups: '%s' is not in the unified hierarchy",
+				  WR_Q(parent));
+	fd = make_group(at, slice);
+	if (fd < 0)
+		return not_here(err, slice);
+	if (faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) < 0) {
+		not_here(err, slice);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int
+wr_cgroup_make(int slice_fd, const char *name, struct wr_err *err)
+{
+	int fd;
+
+	if (!*name || *name == '.' || strchr(name, '/'))
+		return wr_err_set(err, WR_E_INVALID, "'%s' is no name of a group", WR_Q(name));
+	fd = make_group(slice_fd, name);
+	return fd < 0 ? wr_err_sys(err, "make control group '%s'", WR_Q(name)) : fd;
+}
+
+/* ---- files of a group ---- */
+
+static int
+put(int group_fd, const char *file, const char *text)
+{
+	WR_SCOPED(wr_closep) int fd = openat(group_fd, file, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 ? -1 : wr_write_all(fd, text, strlen(text));
+}
+
+/* The number behind "key " at the start of a line of file. */
+static bool
+get(int group_fd, const char *file, const char *key, uint64_t *out)
+{
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	WR_SCOPED(wr_freep) char *format = wr_asprintf("\n%s ", key);
+	const char *at;
+
+	wr_buf_add8(&b, '\n');
+	if (wr_read_file(group_fd, file, 1 << 16, &b, NULL) < 0)
+		return false;
+	at = strstr(wr_buf_str(&b), format);
+	return at && sscanf(at + strlen(format), "%" SCNu64, out) == 1;
+}
+
+/* Wait until key of cgroup.events has this value. */
+static int
+await(int group_fd, const char *key, uint64_t value)
+{
+	WR_SCOPED(wr_closep) int fd = openat(group_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	const uint64_t end = wr_clock_mono_ns() + PATIENCE_MS * UINT64_C(1000000);
+
+	if (fd < 0)
+		return -1;
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLPRI};
+		uint64_t now = wr_clock_mono_ns(), v;
+		char drop[512];
+
+		/* A change after this reading wakes the poll. */
+		if (pread(fd, drop, sizeof(drop), 0) < 0 ||
+		    !get(group_fd, "cgroup.events", key, &v))
+			return -1;
+		if (v == value)
+			return 0;
+		if (now >= end) {
+			errno = EBUSY;
+			return -1;
+		}
+		(void)poll(&p, 1, (int)WR_MIN((end - now) / 1000000 + 1, UINT64_C(100)));
+	}
+}
+
+/* ---- members ---- */
+
+struct pids {
+	pid_t *p;
+	size_t count, cap;
+};
+
+typedef void (*group_fn)(void *ctx, int group_fd);
+
+/* Call fn for the group and all below it, the lowest first, and close the descriptor. */
+static void
+walk(int group_fd, unsigned depth, group_fn fn, void *ctx)
+{
+	DIR *d = depth < DEPTH_MAX ? fdopendir(group_fd) : NULL;
+	struct dirent *e;
+
+	if (!d) {
+		close(group_fd);
+		return;
+	}
+	while ((e = readdir(d))) {
+		int fd = e->d_type == DT_DIR && e->d_name[0] != '.'
+			     ? open_group(dirfd(d), e->d_name)
+			     : -1;
+
+		if (fd >= 0)
+			walk(fd, depth + 1, fn, ctx);
+	}
+	fn(ctx, dirfd(d));
+	closedir(d);
+}
+
+static void
+add_pids(void *ctx, int group_fd)
+{
+	struct pids *l = ctx;
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	char *s, *rest = NULL;
+
+	if (wr_read_file(group_fd, "cgroup.procs", 64u << 20, &b, NULL) < 0)
+		return;
+	s = strtok_r(wr_buf_str(&b), "\n", &rest);
+	for (; s; s = strtok_r(NULL, "\n", &rest)) {
+		int pid;
+
+		/* 0: a process that this name space of processes does not show */
+		if (sscanf(s, "%d", &pid) != 1 || pid <= 0)
+			continue;
+		wr_grow(&l->p, &l->cap, l->count + 1, sizeof(*l->p));
+		l->p[l->count++] = pid;
+	}
+}
+
+size_t
+wr_cgroup_pids(int slice_fd, const char *name, pid_t **out_pids)
+{
+	struct pids l = {0};
+	int fd = open_group(slice_fd, name);
+
+	if (fd >= 0)
+		walk(fd, 0, add_pids, &l);
+	if (out_pids)
+		*out_pids = l.p;
+	else
+		free(l.p);
+	return l.count;
+}
+
+/* Kernels before 5.14: again and again, because members may fork meanwhile. */
+static int
+kill_one_by_one(int slice_fd, const char *name, int group_fd)
+{
+	const uint64_t end = wr_clock_mono_ns() + PATIENCE_MS * UINT64_C(1000000);
+	uint64_t populated = 1;
+
+	while (populated && wr_clock_mono_ns() < end) {
+		pid_t *pids = NULL;
+		size_t n = wr_cgroup_pids(slice_fd, name, &pids);
+
+		for (size_t i = 0; i < n; i++)
+			(void)kill(pids[i], SIGKILL); /* it may be gone already */
+		free(pids);
+		if (!get(group_fd, "cgroup.events", "populated", &populated))
+			return -1;
+	}
+	return 0;
+}
+
+int
+wr_cgroup_kill(int slice_fd, const char *name, struct wr_err *err)
+{
+	WR_SCOPED(wr_closep) int fd = open_group(slice_fd, name);
+	int rc;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return wr_err_sys(err, "open control group '%s'", WR_Q(name));
+	rc = put(fd, "cgroup.kill", "1");
+	if (rc < 0 && errno == ENOENT)
+		rc = kill_one_by_one(slice_fd, name, fd);
+	if (rc == 0)
+		rc = await(fd, "populated", 0);
+	if (rc < 0) {
+		bool busy = errno == EBUSY;
+
+		wr_err_sys(err, "end the processes of control group '%s'", WR_Q(name));
+		return busy ? wr_err_recode(err, WR_E_BUSY) : -1;
+	}
+	return 0;
+}
+
+int
+wr_cgroup_freeze(int slice_fd, const char *name, bool frozen, struct wr_err *err)
+{
+	WR_SCOPED(wr_closep) int fd = open_group(slice_fd, name);
+
+	if (fd < 0)
+		return wr_err_sys(err, "open control group '%s'", WR_Q(name));
+	if (put(fd, "cgroup.freeze", frozen ? "1" : "0") < 0 || await(fd, "frozen", frozen) < 0) {
+		bool busy = errno == EBUSY;
+
+		wr_err_sys(err, "%s control group '%s'", frozen ? "freeze" : "thaw", WR_Q(name));
+		return busy ? wr_err_recode(err, WR_E_BUSY) : -1;
+	}
+	return 0;
+}
+
+/* Remove the groups right below; those below them are gone by then. */
+static void
+remove_below(void *ctx, int group_fd)
+{
+	WR_SCOPED(wr_closep) int fd = openat(group_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	(void)ctx;
+	if (!d)
+		return;
+	fd = -1;
+	while ((e = readdir(d)))
+		if (e->d_type == DT_DIR && e->d_name[0] != '.')
+			(void)unlinkat(group_fd, e->d_name, AT_REMOVEDIR); /* the top one tells */
+	closedir(d);
+}
+
+int
+wr_cgroup_remove(int slice_fd, const char *name, struct wr_err *err)
+{
+	int fd = open_group(slice_fd, name);
+	bool busy;
+
+	if (fd >= 0)
+		walk(fd, 0, remove_below, NULL);
+	if (unlinkat(slice_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return 0;
+	busy = errno == EBUSY;
+	wr_err_sys(err, "remove control group '%s'", WR_Q(name));
+	return busy ? wr_err_recode(err, WR_E_BUSY) : -1;
+}
+
+bool
+wr_cgroup_cpu(int slice_fd, const char *name, double *out_s)
+{
+	WR_SCOPED(wr_closep) int fd = open_group(slice_fd, name);
+	uint64_t us;
+
+	if (fd < 0 || !get(fd, "cpu.stat", "usage_usec", &us))
+		return false;
+	*out_s = (double)us / 1e6;
+	return true;
+}
