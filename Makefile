@@ -14,7 +14,7 @@ DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libi
 DEPS_DEMO = bup rsync jq
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
-	python3 xxd
+	python3 xxd curl
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
 DEPS_BENCH = restic borgbackup casync

@@ -7,7 +7,8 @@
  *   absent ---------> stopped ------> starting -----> running ------> stopping -----> stopped
  *                        |                               | save / restore: saving, and back
  *                        | save, restore: saving, and back to where it was
- *   a step that fails: error (with step and reason); start, stop, save, restore lead out of it
+ *   a step that fails: error (with step and reason); the same operation, or one that starts or stops, leads
+ *   out of it. A save harms and mends nothing: a project in error that is saved is in error again.
  *   running -- restart --> restarting --> running
  */
 #ifndef WR_STATE_H

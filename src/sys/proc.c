@@ -49,11 +49,13 @@ give_up(const struct child *c, const char *what)
 static void
 reset_signals(void)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	static const char dfl[64]; /* the kernel's struct sigaction, all zero: SIG_DFL */
 	sigset_t none;
 
+	/* Past the C library, which would keep two that a parent may have left ignored. KILL and
+	 * STOP cannot be changed. */
 	for (int sig = 1; sig < NSIG; sig++)
-		(void)sigaction(sig, &dfl, NULL); /* some cannot be changed */
+		(void)syscall(SYS_rt_sigaction, sig, dfl, NULL, (size_t)8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -11,20 +11,24 @@ setup() {
 	make_node
 }
 
+# A failed test leaves stopped operations.
 teardown() {
+	local id pid
+	[ ! -e stopped ] || while read -r id; do
+		! pid=$(op_pid "$id") || kill -CONT "$pid"
+	done <stopped
 	daemon_teardown
 }
 
-# op_pid ID: the process of a running operation
+# op_pid ID: the process of a running operation; quick, for the operation goes on meanwhile
 op_pid() {
 	local f
-	for f in /proc/[0-9]*/cmdline; do
-		if { tr '\0' '\n' <"$f" | sed -n '2p;4p' | paste -sd ' ' |
-			grep -qx "@op $1"; } 2>/dev/null; then
-			basename "$(dirname "$f")"
+	while read -r f; do
+		! grep -aqs '@op' "$f" || {
+			basename "${f%/cmdline}"
 			return 0
-		fi
-	done
+		}
+	done < <(grep -lasF "$1" /proc/[0-9]*/cmdline)
 	return 1
 }
 
@@ -38,8 +42,9 @@ make_large() {
 begin_save() {
 	local id pid
 	id=$(api POST "/v1/projects/$1/save" '{}' | jq -r .id)
-	pid=$(op_pid "$id")
-	kill -STOP "$pid"
+	pid=$(op_pid "$id") || return 1
+	kill -STOP "$pid" || return 1
+	echo "$id" >>stopped
 	echo "$id"
 }
 
@@ -48,11 +53,16 @@ end_save() {
 }
 
 op_done() {
-	[ "$(op_wait "$1" | jq -r .state)" = done ]
+	[ "$(op_wait "$1" | jq -r .state)" = "done" ]
 }
 
 daemon_is_gone() {
 	[[ $(cut -d' ' -f3 "/proc/$DAEMON_PID/stat" 2>/dev/null) != [!Z] ]]
+}
+
+# answers PATH FILTER: is that true of what GET gives?
+answers() {
+	api GET "$1" | jq -e "$2" >/dev/null
 }
 
 main_pid() {
@@ -242,7 +252,7 @@ has_event() {
 	start_daemon
 	make_project ann 'command=sleep 1000'
 	op=$(api POST /v1/projects/ann/start '{}' | jq -r .id)
-	until_true eval '[ "$(api GET "/v1/operations/$op" | jq -r .step)" = run_hooks ]'
+	until_true answers "/v1/operations/$op" '.step == "run_hooks"'
 	kill_daemon
 	start_daemon
 	api GET "/v1/operations/$op" | jq -e '.state == "running"'
@@ -301,8 +311,8 @@ has_event() {
 	[ "$(id -u)" = 0 ] || rm "$WARREN_ROOT/home/ann"
 	rm -rf "$WARREN_ROOT"/run/*
 	start_daemon
-	until_true eval '[ "$(state_of ann)" = running ]'
-	until_true eval '[ "$(state_of cleo)" = running ]'
+	until_true answers /v1/projects/ann/state '.state == "running"'
+	until_true answers /v1/projects/cleo/state '.state == "running"'
 	[ "$(state_of ben)" = stopped ]
 	is_presented ann
 	api GET /v1/projects/ann | jq -e '.holders | map(.name) == ["x"]'
@@ -382,7 +392,7 @@ has_event() {
 	run -0 do_op POST /v1/projects/ann/stop '{"holder":"three","force":true}'
 	assert_json '.receipt.dropped | join(",")' two
 	assert_json .receipt.stopped true
-	! kill -0 "$pid" 2>/dev/null
+	run ! kill -0 "$pid"
 	[ "$(state_of ann)" = stopped ]
 	run -0 api POST /v1/projects/ann/stop '{}'
 	assert_json .already true
@@ -395,7 +405,7 @@ has_event() {
 	make_project ben
 	echo new >"$(tree_path ann)/f"
 	run -0 do_op POST /v1/copy '{"from":"ann","from_path":"f","to":"ben","to_path":"g"}'
-	assert_json .state done
+	assert_json .state "done"
 	grep -qx new "$(tree_path ben)/g"
 	api GET '/v1/operations?project=ann' | jq -e '.operations[0].kind == "save"'
 }
@@ -471,9 +481,9 @@ has_event() {
 	start_daemon
 	do_op POST /v1/projects/ann/start '{}' | jq -e '.state == "done"'
 	echo x >"$(tree_path ann)/f"
-	until_true eval '[ "$(api GET /v1/projects/ann | jq -r .files)" = 1 ]'
+	until_true answers /v1/projects/ann '.files == 1'
 	saved=$(api GET /v1/projects/ann | jq -r .last_save.began)
-	until_true eval '[ "$(api GET /v1/projects/ann | jq -r .last_save.began)" \> "$saved" ]'
+	until_true answers /v1/projects/ann ".last_save.began > \"$saved\""
 	api GET '/v1/operations?project=ann' |
 		jq -e '[.operations[] | select(.by == "schedule" and .receipt.made == false)] | length <= 1'
 }
@@ -516,7 +526,7 @@ has_event() {
 	grep -qx "WARREN_PROJECT=$(project_id ann)" "$env"
 	grep -qx "WARREN_URL=unix:$WARREN_ROOT/run/warren.sock" "$env"
 	token=$(sed -n 's/^WARREN_TOKEN=//p' "$env")
-	[ "$(strings -a "$WARREN_ROOT"/state/node.db* | grep -c "$token")" = 0 ]
+	run ! grep -aqF "$token" "$WARREN_ROOT"/state/node.db*
 	if [ "$(id -u)" = 0 ]; then
 		setpriv --reuid=64951 --regid=64951 --clear-groups curl -sS --max-time 30 \
 			--unix-socket "$WARREN_ROOT/run/warren.sock" -H "Authorization: Bearer $token" \

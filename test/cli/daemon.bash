@@ -14,6 +14,9 @@
 # As root the node has a user of its own (a number, without a name); else all is one user.
 # DAEMON_PID is the daemon's.  Whoever loads this calls daemon_teardown in a teardown of its own.
 
+# jq finds nothing wrong with no input at all.
+set -o pipefail
+
 NODE_UID=64950
 DAEMON_PID=
 
@@ -41,17 +44,17 @@ start_daemon() {
 }
 
 daemon_answers() {
-	[[ $(cut -d' ' -f3 "/proc/$DAEMON_PID/stat" 2>/dev/null) == [!Z] ]] || return 2
+	[[ $(cut -d' ' -f3 "/proc/$DAEMON_PID/stat" 2>/dev/null) == [!Z] ]] || return 99
 	api GET /v1/health 2>/dev/null | jq -e .ok >/dev/null 2>&1
 }
 
-# Status 2 of the command: there is no hope.
+# Status 99 of the command: there is no hope.
 until_true() {
 	local end=$((SECONDS + ${WARREN_SANITIZED:+60} + 20)) rc
 	while :; do
 		"$@" && return 0
 		rc=$?
-		if [ "$rc" = 2 ] || ((SECONDS > end)); then
+		if [ "$rc" = 99 ] || ((SECONDS > end)); then
 			echo "in vain: $*"
 			return 1
 		fi

@@ -304,6 +304,16 @@ wr_life_load(struct wr_life *l, struct wr_err *err)
 	return 0;
 }
 
+/* An error of a save, restore or the like is over when one succeeds; a start or stop that failed
+ * has to be done again, whatever is saved meanwhile. */
+static bool
+cured_by_save(const struct wr_status *s)
+{
+	enum wr_op_kind k = wr_op_kind_parse(s->op_kind);
+
+	return k == WR_OP_SAVE || k == WR_OP_RESTORE || k == WR_OP_UNDO || k == WR_OP_COPY;
+}
+
 int
 wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 {
@@ -318,7 +328,7 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 		l->before = settled;
 	l->before.active = wr_life_presented(&l->place, &l->set);
 	next = wr_state_next(l->before.state, l->kind, WR_EV_BEGIN, l->before.active);
-	if (l->kind == WR_OP_START && l->before.state == WR_ST_RUNNING) {
+	if (l->kind == WR_OP_START && l->before.state == WR_ST_RUNNING && wr_life_runs(l)) {
 		l->nothing_to_do = true;
 		return stale ? wr_status_store(&l->place, &l->before, true, err) : 0;
 	}
@@ -329,9 +339,16 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 	}
 	l->status = (struct wr_status){
 	    .state = next, .when = l->started, .active = l->before.active, .epoch = l->set.epoch};
+	/* Carried along, so that it is found again if this operation is cut off. */
+	if (l->before.state == WR_ST_ERROR && next == WR_ST_SAVING && !cured_by_save(&l->before)) {
+		l->keep_error = true;
+		l->status.error = l->before.error;
+	}
 	snprintf(l->status.op, sizeof(l->status.op), "%s", l->op.s);
 	snprintf(l->status.op_kind, sizeof(l->status.op_kind), "%s", wr_op_kind_name(l->kind));
 	snprintf(l->status.node, sizeof(l->status.node), "%s", l->node->id.s);
+	if (wr_life_stays_wrong(&l->before, l->kind))
+		l->status.error = l->before.error; /* for whoever settles this, if we cannot */
 	if (wr_status_store(&l->place, &l->status, true, err) < 0)
 		return wr_err_wrap(err, "state of project '%s'", l->set.name);
 	l->state_begun = true;
@@ -376,6 +393,23 @@ store_result(struct wr_life *l, json_t *receipt, const struct wr_err *why, int e
 	return wr_opdir_result_store(l->op_fd, o, err);
 }
 
+bool
+wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind)
+{
+	return before->state == WR_ST_ERROR && kind == WR_OP_SAVE;
+}
+
+bool
+wr_life_runs(struct wr_life *l)
+{
+	struct wr_runner_status run;
+
+	if (!*wr_settings_str(&l->set, "command"))
+		return true;
+	wr_life_processes(l, &run);
+	return run.keeper || run.main;
+}
+
 /* The state after the operation, by the table. An operation that failed before it changed anything
  * leaves the state it found. */
 static void
@@ -383,7 +417,7 @@ state_end(struct wr_life *l, bool ok, const struct wr_err *why)
 {
 	struct wr_status s = l->status;
 	struct wr_err err = WR_ERR_INIT;
-	bool back = !ok && !l->changed;
+	bool back = (!ok && !l->changed) || wr_life_stays_wrong(&l->before, l->kind);
 
 	if (back)
 		s = l->before;

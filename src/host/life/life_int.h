@@ -40,6 +40,7 @@ struct wr_life {
 	struct wr_status before; /* settled, as the operation found it */
 	struct wr_status status; /* as it is on disk */
 	bool state_begun;
+	bool keep_error;    /* what it does is no cure of the error that was there */
 	bool nothing_to_do; /* a start of what runs already */
 	char *home;     /* where the working files are presented; NULL until settings are loaded */
 	char tag[16];   /* of its safety snapshot: before-OPID8 */
@@ -74,6 +75,10 @@ int wr_life_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int so
 json_t *wr_life_receipt(const struct wr_life *l, const char *schema);
 /* Processes of the project now. */
 void wr_life_processes(struct wr_life *l, struct wr_runner_status *out);
+/* Is there no command, or does what it started live? */
+bool wr_life_runs(struct wr_life *l);
+/* A project in error that is saved is in error again: a save mends nothing. */
+bool wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind);
 /* The lock file of the project that conf_fd belongs to, for operations that were not handed one. */
 int wr_life_lock_conf(struct wr_life *l, int conf_fd, struct wr_err *err);
 int wr_life_fsync(int fd, const char *what, struct wr_err *err);

@@ -26,13 +26,12 @@
 #include "sys/proc.h"
 
 #define NODE_USER 65534 /* nobody: bup wants a user with a name */
-#define FIRST_UID 700001
 #define DEADLINE_NS UINT64_C(30000000000)
 
 static char top[256]; /* everything lies below it */
 static char root[300], volume[300];
 static struct wr_node *node;
-static uint32_t next_uid = FIRST_UID;
+static uint32_t next_uid; /* tests run side by side, and a stop ends whatever has the uid */
 
 /* ---- a project ---- */
 
@@ -308,7 +307,9 @@ args(const char *key, const char *value, ...)
 static json_t *
 create_args(struct project *p, const char *name, const char *command)
 {
-	json_t *a = json_object(), *set;
+	struct wr_settings set = {.rev = 1, .epoch = 1, .exclusive = geteuid() == 0};
+	json_t *a = json_object();
+	struct wr_err err = WR_ERR_INIT;
 
 	memset(p, 0, sizeof(*p));
 	wr_uuid_new(&p->id);
@@ -317,17 +318,22 @@ create_args(struct project *p, const char *name, const char *command)
 	snprintf(p->tree, sizeof(p->tree), "%s/projects/%s", volume, p->id.s);
 	snprintf(p->repo, sizeof(p->repo), "%s/repos/%s", volume, p->id.s);
 	snprintf(p->home, sizeof(p->home), "%s/home/%s", root, name);
-	wr_json_str(a, "name", name);
-	wr_json_u64(a, "uid", p->uid);
-	wr_json_u64(a, "gid", p->uid);
-	wr_json_bool(a, "exclusive", true);
-	set = wr_json_array(a, "settings");
-	wr_json_add_str(set, "stop_timeout=2s");
+	set.id = p->id;
+	snprintf(set.name, sizeof(set.name), "%s", name);
+	set.uid = p->uid;
+	set.gid = geteuid() == 0 ? p->uid : getegid();
+	set.created = wr_clock_wall().s;
+	set.set = json_object();
+	assert_int_equal(wr_settings_change(&set, "stop_timeout=2s", false, true, &err), 0);
 	if (command) {
 		WR_SCOPED(wr_freep) char *text = wr_asprintf("command=%s", command);
 
-		wr_json_add_str(set, text);
+		if (wr_settings_change(&set, text, false, true, &err) < 0)
+			fail_msg("%s", err.msg);
 	}
+	wr_json_str(a, "name", name);
+	wr_json_take(a, "conf", wr_settings_json(&set));
+	wr_settings_fini(&set);
 	return a;
 }
 
@@ -593,7 +599,11 @@ test_start__broken_command(void **state)
 	assert_string_equal(status_of(&p).step, "start_processes");
 	assert_true(presented(&p));
 	put(&p, "f", "mended\n");
+	/* A save is no cure, whether it ends or not. */
+	assert_true(killed(&p, "save", NULL, "moved"));
 	do_clean(&p, "save", NULL);
+	assert_int_equal(status_of(&p).state, WR_ST_ERROR);
+	assert_non_null(strstr(status_of(&p).error.msg, "7"));
 	do_clean(&p, "stop", NULL);
 	assert_int_equal(status_of(&p).state, WR_ST_STOPPED);
 }
@@ -951,6 +961,29 @@ test_undo__killed_while_in_use(void **state)
 	do_clean(&p, "stop", NULL);
 }
 
+/* A save is of the files as they are: an old restore is not finished under its hands. */
+static void
+test_undo__killed_then_saved(void **state)
+{
+	struct project p;
+	WR_SCOPED(wr_freep) char *first = NULL;
+	struct ran r;
+
+	(void)state;
+	make(&p, "undosave", NULL);
+	first = save_commit(&p);
+	put(&p, "f", "later\n");
+	assert_true(killed(&p, "undo", ARGS("snapshot", first), "applying"));
+	put(&p, "new", "new\n");
+	r = good(&p, "save", NULL);
+	assert_int_equal(r.exit, 3);
+	ran_fini(&r);
+	do_clean(&p, "start", NULL);
+	assert_text(p.home, "new", "new\n");
+	assert_text(p.home, "f", "later\n");
+	do_clean(&p, "stop", NULL);
+}
+
 static void
 test_copy(void **state)
 {
@@ -1229,6 +1262,7 @@ setup(void **state)
 		return -1;
 	snprintf(root, sizeof(root), "%s/node", top);
 	snprintf(volume, sizeof(volume), "%s/volume", top);
+	next_uid = 10000000 + (uint32_t)getpid() % 100000 * 1000;
 	o.root = root;
 	o.volume = volume;
 	o.user = geteuid() == 0 ? "nobody" : NULL;
@@ -1350,6 +1384,7 @@ main(int argc, char **argv)
 	    cmocka_unit_test(test_undo__and_undo_of_it),
 	    cmocka_unit_test(test_undo__killed_anywhere),
 	    cmocka_unit_test(test_undo__killed_while_in_use),
+	    cmocka_unit_test(test_undo__killed_then_saved),
 	    cmocka_unit_test(test_copy),
 	    cmocka_unit_test(test_trash__there_and_back),
 	    cmocka_unit_test(test_trash__killed_anywhere),

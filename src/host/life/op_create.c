@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/str.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -180,81 +179,23 @@ pick_volume(struct wr_life *l, size_t *out, struct wr_err *err)
 	return wr_err_hint(err, "warren volume list");
 }
 
+/* The settings come whole, as the daemon checked them. */
 static int
-change_all(struct wr_settings *s, const char *prefix, json_t *list_taken, struct wr_err *err)
+take_settings(struct wr_life *l, struct wr_err *err)
 {
-	WR_SCOPED(wr_json_freep) json_t *list = list_taken;
-
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		WR_SCOPED(wr_freep)
-		char *text =
-		    wr_asprintf("%s%s", prefix, json_string_value(json_array_get(list, i)));
-
-		if (wr_settings_change(s, text, false, true, err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* What this host gives new projects that did not say otherwise. */
-static int
-host_defaults(struct wr_life *l, struct wr_err *err)
-{
-	const struct wr_config *c = &l->node->config;
+	const json_t *conf = wr_json_get_obj(l->args, "conf");
 	struct wr_settings *s = &l->set;
 
-	if (c->home_pattern && strcmp(c->home_pattern, "/home/{name}") != 0 &&
-	    !json_object_get(s->set, "home")) {
-		WR_SCOPED(wr_freep) char *text = wr_asprintf("home=%s", c->home_pattern);
-
-		if (wr_settings_change(s, text, false, true, err) < 0)
-			return wr_err_wrap(err, "[node] home");
-	}
-	if (c->save_every != wr_settings_u64(s, "save_every") &&
-	    !json_object_get(s->set, "save_every")) {
-		WR_SCOPED(wr_freep)
-		char *text = wr_asprintf("save_every=%s", wr_fmt_duration(c->save_every).s);
-
-		if (wr_settings_change(s, text, false, true, err) < 0)
-			return wr_err_wrap(err, "[save] every");
-	}
-	return 0;
-}
-
-static int
-make_settings(struct wr_life *l, struct wr_err *err)
-{
-	const char *name = wr_life_arg(l, "name");
-	const char *account = wr_life_arg(l, "account");
-	struct wr_settings *s = &l->set;
-	uint64_t uid = wr_life_arg_u64(l, "uid", UINT64_MAX);
-	uint64_t gid = wr_life_arg_u64(l, "gid", uid);
-
-	if (!name)
-		name = l->project.s;
-	else if (wr_name_check(name, err) < 0)
-		return -1;
-	s->id = l->project;
-	snprintf(s->name, sizeof(s->name), "%s", name);
-	snprintf(s->account, sizeof(s->account), "%s", account ? account : "");
-	s->rev = 1;
-	s->epoch = 1;
-	s->created = l->started;
-	s->set = json_object();
-	if (!l->node->root_mode) {
-		uid = l->node->uid;
-		gid = l->node->gid;
-	} else if (uid >= UINT32_MAX || gid >= UINT32_MAX) {
-		return wr_err_set(err, WR_E_INVALID, "uid: a project needs a uid and a gid");
-	}
-	s->uid = (uint32_t)uid;
-	s->gid = (uint32_t)gid;
-	s->exclusive = l->node->root_mode && wr_life_arg_bool(l, "exclusive");
-	if (change_all(s, "label.", wr_life_arg_list(l, "labels"), err) < 0 ||
-	    change_all(s, "", wr_life_arg_list(l, "settings"), err) < 0 ||
-	    host_defaults(l, err) < 0)
-		return -1;
-	free(l->home);
+	if (!conf)
+		return wr_err_set(err, WR_E_INVALID, "conf: the settings are missing");
+	if (wr_settings_parse(conf, s, err) < 0)
+		return wr_err_wrap(err, "conf");
+	if (strcmp(s->id.s, l->project.s) != 0)
+		return wr_err_set(err, WR_E_INVALID, "conf: these are settings of project '%s'",
+				  s->id.s);
+	if (!l->node->root_mode && (s->uid != l->node->uid || s->gid != l->node->gid))
+		return wr_err_set(err, WR_E_DENIED, "uid: without root a project is uid %u's",
+				  (unsigned)l->node->uid);
 	l->home = wr_settings_home(s, l->node->root ? l->node->root : "");
 	return 0;
 }
@@ -442,7 +383,7 @@ wr_life_create(struct wr_life *l, struct wr_err *err)
 			return NULL;
 		}
 	}
-	if (make_settings(l, err) < 0 || pick_volume(l, &vol, err) < 0)
+	if (take_settings(l, err) < 0 || pick_volume(l, &vol, err) < 0)
 		return NULL;
 	o = wr_life_receipt(l, "warren.create/1");
 	wr_json_str(o, "id", l->project.s);

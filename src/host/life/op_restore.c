@@ -224,11 +224,23 @@ mark(struct wr_life *l, const struct restore *r, bool finish_later, struct wr_er
 	return 0;
 }
 
+/* Has the snapshot what is asked for? If not, nothing was changed. */
+static int
+look(struct wr_life *l, const struct restore *r, int source_fd, struct wr_err *err)
+{
+	json_t *args = task_args(l, r, false);
+
+	json_object_set_new(args, "look", json_true());
+	return wr_life_task(l, WR_TASK_RESTORE, args, source_fd, NULL, err);
+}
+
 static int
 change(struct wr_life *l, struct restore *r, int source_fd, struct wr_err *err)
 {
 	bool finish_later = source_fd < 0 && !r->beside;
 
+	if (r->path && look(l, r, source_fd, err) < 0)
+		return -1;
 	if (mark(l, r, finish_later, err) < 0)
 		return -1;
 	/* Past this there is no "as before" but by the safety snapshot. */
@@ -398,7 +410,7 @@ wr_life_copy(struct wr_life *l, struct wr_err *err)
 	WR_SCOPED(wr_place_of_fini) struct wr_place_of src = WR_PLACE_OF_INIT;
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
 	WR_SCOPED(wr_closep) int repo = -1;
-	const char *from = wr_life_arg(l, "from");
+	const char *from = wr_life_arg(l, "from"), *fresh = wr_life_arg(l, "from_snapshot");
 	struct wr_life_mend mend;
 	struct wr_runner_status run;
 	struct wr_uuid id;
@@ -418,6 +430,11 @@ wr_life_copy(struct wr_life *l, struct wr_err *err)
 	r.live = true; /* what he copies onto his own files is the user's own decision */
 	if (wr_place_of_find(l->node, &id, &src, err) < 0 || source_tip(&src, &r.snap, err) < 0)
 		return NULL;
+	/* The save that was made for this copy, though others may have followed. */
+	if (fresh && strlen(fresh) == 40 && strcmp(fresh, r.snap.commit) != 0) {
+		snprintf(r.snap.commit, sizeof(r.snap.commit), "%s", fresh);
+		snprintf(r.snap.name, sizeof(r.snap.name), "%s", fresh);
+	}
 	repo = wr_repo_dir_open(&src, err);
 	if (repo < 0 || wr_life_settle_work(l, &mend, err) < 0)
 		return NULL;

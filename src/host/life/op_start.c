@@ -208,7 +208,7 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (!runs && l->node->config.hook_started &&
 	    wr_life_hook(l, l->node->config.hook_started, err) < 0)
 		return -1;
-	if (run.main || (runs && !*command))
+	if (runs && wr_life_runs(l))
 		wr_json_bool(receipt, "already", true);
 	else if (*command && start_command(l, command, err) < 0)
 		return -1;

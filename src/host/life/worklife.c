@@ -246,7 +246,10 @@ finish_restore(struct wr_life *l, struct wr_life_mend *out, struct wr_err *err)
 	bool done = false;
 
 	wr_life_processes(l, &run);
-	if (l->before.active || run.processes > 0)
+	if (l->kind != WR_OP_START)
+		/* What he asks for now is about the files as they are now. */
+		wr_err_set(&why, WR_E_CHANGED, "the project was used since");
+	else if (l->before.active || run.processes > 0)
 		wr_err_set(&why, WR_E_BUSY, "the project was in use since");
 	else if (wr_life_inspect(l, &tip, &why) == 0 && !wr_life_on_line(l, &tip))
 		wr_err_set(&why, WR_E_CHANGED, "its history has moved");
@@ -260,7 +263,7 @@ finish_restore(struct wr_life *l, struct wr_life_mend *out, struct wr_err *err)
 	wr_life_crash(l, "restored");
 	snprintf(done ? out->restore_op : out->dropped_op, sizeof(out->restore_op), "%s",
 		 l->work.applying.op);
-	if (!done)
+	if (!done && l->kind != WR_OP_UNDO && l->kind != WR_OP_RESTORE)
 		wr_life_warn(l, "restore %s was cut off and is not finished: %s; ask for it again",
 			     l->work.applying.op, why.msg);
 	applying_off(&l->work);

@@ -41,12 +41,12 @@ enum wr_task_kind {
 	 * branch, which must be new */
 	WR_TASK_SALVAGE,
 	/* {snap, path?, dest?, beside:bool, delete_extra, overwrite: changed|always|newer|never,
-	 * uid?, gid?, dry_run, exclude[], guard?} -> the receipt's part, "snapshot", "commit",
-	 * "path", "dest".
-	 * dest: absent: where path is; a directory for a file: into it. beside: NAME.from-SNAPSHOT
-	 * if something is at the place. uid, gid: whose everything is, whatever is stored.
-	 * guard (whole trees): the commit of a SAVE just before: what is not in it, or changed
-	 * since, is neither overwritten nor deleted but listed. */
+	 * uid?, gid?, dry_run, exclude[], guard?, look:bool (is there such a part? no more)} -> the
+	 * receipt's part, "snapshot", "commit", "path", "dest". dest: absent: where path is; a
+	 * directory for a file: into it. beside: NAME.from-SNAPSHOT if something is at the place.
+	 * uid, gid: whose everything is, whatever is stored. guard (whole trees): the commit of a
+	 * SAVE just before: what is not in it, or changed since, is neither overwritten nor deleted
+	 * but listed. */
 	WR_TASK_RESTORE,
 	/* {exclude[], uid, gid, op?, max_file_size}: source directory -> a snapshot of main, from
 	 * there into the empty tree as uid, gid, and a snapshot of that. -> of the last,

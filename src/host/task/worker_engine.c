@@ -538,7 +538,11 @@ restore(struct restoring *rs, struct wr_repo *r, struct wr_reader *rd, struct wr
 	bool whole;
 
 	if (read_exclude(rs->w, &ig, err) < 0 || read_restore(rs, &guard, err) < 0 ||
-	    find_part(rs, rd, err) < 0 || open_dest(rs, err) < 0)
+	    find_part(rs, rd, err) < 0)
+		return NULL;
+	if (wr_json_get_bool(rs->w->args, "look", false))
+		return json_object();
+	if (open_dest(rs, err) < 0)
 		return NULL;
 	whole = !*rs->dest && !*rs->path && !rs->w->copied;
 	if (rs->o.guard && !whole) {

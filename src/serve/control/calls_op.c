@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "host/runner/runner.h"
 #include "serve/control/control_int.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -66,6 +67,24 @@ holder_of(const struct wr_req *q)
 	return h ? h : "manual";
 }
 
+/* Is there no command, or does what it started live? */
+static bool
+command_lives(struct wr_control *c, const struct wr_proj_row *row)
+{
+	struct wr_settings set = {0};
+	struct wr_runner_status run = {0};
+	bool has;
+
+	if (wr_row_settings(row, &set, NULL) < 0)
+		return true;
+	has = *wr_settings_str(&set, "command");
+	wr_settings_fini(&set);
+	if (!has)
+		return true;
+	wr_runner_status(c->node, &row->id, row->uid, false, false, &run);
+	return run.keeper || run.main;
+}
+
 /* Does something wait or run that will end what is active now? */
 static bool
 will_change(struct wr_control *c, const struct wr_uuid *id)
@@ -95,7 +114,7 @@ wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		return -1;
 	wr_row_status(c, &q->row, &st);
 	if (!q->row.desired || !st.active || will_change(c, &q->row.id) ||
-	    (st.state != WR_ST_RUNNING && st.state != WR_ST_SAVING)) {
+	    (st.state != WR_ST_RUNNING && st.state != WR_ST_SAVING) || !command_lives(c, &q->row)) {
 		json_t *args = wr_json_args(&q->call);
 
 		wr_json_str(args, "holder", holder_of(q));

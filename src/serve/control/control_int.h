@@ -17,8 +17,9 @@
 
 /* LIMITs */
 #define WR_FRONTS_MAX 64
-#define WR_CONNS_MAX 200          /* of one uid */
-#define WR_REQS_MAX 256           /* open at one front; more is misbehaviour */
+#define WR_CONNS_MAX 200 /* of one uid */
+#define WR_REQS_MAX 256  /* open at one front; more is misbehaviour */
+#define WR_ANSWER_LARGE (1u << 20)
 #define WR_OUT_MAX (32u << 20)    /* bytes waiting for a front that does not read */
 #define WR_STREAMS_MAX 8          /* of one uid at a time */
 #define WR_STDERR_MAX (64u << 10) /* of a view, or of a task's result line by line */
@@ -51,6 +52,7 @@ struct wr_control {
 	size_t front_count;
 	uint32_t next_conn;
 	struct wr_rate refusals;
+	bool trim; /* a large answer was made: memory is to be given back */
 
 	struct wr_proj **proj; /* ascending by id */
 	size_t proj_count, proj_cap;

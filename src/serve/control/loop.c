@@ -64,11 +64,12 @@ wr_watch_on(struct wr_loop *l, struct wr_watch *w, int fd, uint32_t events,
 	    void (*fn)(struct wr_watch *w, uint32_t events))
 {
 	struct epoll_event ev = {.events = events, .data.ptr = w};
+	int rc;
 
 	*w = (struct wr_watch){.fd = fd, .events = events, .fn = fn};
 	/* The descriptor is open and not watched yet; memory alone can be short. */
-	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
-		wr_assert(!"a descriptor can be watched");
+	rc = epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev);
+	wr_assert(rc == 0);
 }
 
 void

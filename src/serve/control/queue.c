@@ -1027,7 +1027,6 @@ adopt_one(struct wr_control *c, const struct wr_op_row *row)
 	struct wr_proj *p = wr_proj_get(c, &row->project);
 	struct wr_op *o = wr_calloc(1, sizeof(*o));
 	struct wr_err err = WR_ERR_INIT;
-	WR_SCOPED(wr_closep) int fd = -1;
 	int pidfd = -1;
 	pid_t pid;
 

@@ -5,6 +5,7 @@
  * looked at.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -207,6 +208,11 @@ on_tick(struct wr_timer *t)
 
 	wr_timer_on(&c->loop, t, WR_SECOND, on_tick);
 	wr_refusals_flush(c);
+#ifdef __GLIBC__
+	if (c->trim)
+		malloc_trim(0);
+#endif
+	c->trim = false;
 	if (c->draining)
 		return;
 	wr_fronts_tick(c);

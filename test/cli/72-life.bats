@@ -1,0 +1,158 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Projects through the daemon: what becomes of files when operations are killed, and the way back.
+
+bats_require_minimum_version 1.5.0
+load lib
+load daemon
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return 1
+	make_node
+}
+
+teardown() {
+	daemon_teardown
+}
+
+# A folder to begin with: f and d/g.
+seed() {
+	mkdir -p seed/d
+	echo one >seed/f
+	echo two >seed/d/g
+	chmod -R a+rX seed
+}
+
+op_body() { jq -n '$ARGS.named' "$@"; }
+
+seeded() {
+	seed
+	do_op POST /v1/projects "$(jq -n --arg n "$1" --arg d "$PWD/seed" --args \
+		'{name: $n, from: $d, settings: $ARGS.positional}' "${@:2}")" |
+		jq -e '.state == "done"'
+}
+
+# The operation ends well.
+must() {
+	local answer
+	answer=$(do_op "$@")
+	jq -e '.state == "done" or (.schema | startswith("warren.error") | not) and .state == null' \
+		<<<"$answer" >/dev/null || {
+		printf '%s\n' "$answer"
+		return 1
+	}
+}
+
+edit() {
+	local tree
+	tree=$(tree_path "$1")
+	echo "$3" >"$tree/$2"
+	[ "$(id -u)" != 0 ] || chown --reference="$tree" "$tree/$2"
+}
+
+steady() {
+	[[ $(state_of "$1") == @(stopped|running|error) ]]
+}
+
+# With a daemon whose operations die at a point: the operation fails, and says that it was cut off.
+dies_at() {
+	local point=$1
+	shift
+	stop_daemon
+	WARREN_CRASH=$point start_daemon
+	do_op "$@" >answer
+	jq -e '.state == "failed"' answer >/dev/null || {
+		echo "$point: $(cat answer)"
+		return 1
+	}
+	stop_daemon
+	start_daemon
+}
+
+@test "create from a folder, start, stop: the files are where they belong" {
+	start_daemon
+	seeded ann 'command=sleep 1000'
+	must POST /v1/projects/ann/start '{}'
+	[ "$(state_of ann)" = running ]
+	[ "$(cat "$WARREN_ROOT/home/ann/d/g")" = two ]
+	edit ann f edited
+	must POST /v1/projects/ann/stop '{"force":true}'
+	[ "$(state_of ann)" = stopped ]
+	[ ! -e "$WARREN_ROOT/home/ann/f" ]
+	[ "$(cat "$(tree_path ann)/f")" = edited ]
+}
+
+@test "an operation that is killed anywhere: the next start has the user's files" {
+	start_daemon
+	seeded ann
+	n=0
+	for point in start.dirty start.presented stop.saving stop.moved stop.unmounted save.moved; do
+		n=$((n + 1))
+		kind=${point%%.*}
+		[ "$kind" = start ] || must POST /v1/projects/ann/start '{}'
+		edit ann f "edit $n"
+		body='{}'
+		[ "$kind" != stop ] || body='{"force":true}'
+		dies_at "life.$point" POST "/v1/projects/ann/$kind" "$body"
+		# What was wanted to be active comes back by itself.
+		until_true steady ann
+		[ "$(state_of ann)" = running ] || must POST /v1/projects/ann/start '{"wait":"20s"}'
+		[ "$(state_of ann)" = running ]
+		[ "$(cat "$WARREN_ROOT/home/ann/f")" = "edit $n" ]
+		must POST /v1/projects/ann/stop '{"force":true}'
+	done
+}
+
+@test "working files that are gone come back from the newest snapshot" {
+	start_daemon
+	seeded ann
+	rm -rf "$(tree_path ann)"
+	do_op POST /v1/projects/ann/save '{}' | jq -e '.error.code == "not_found"'
+	must POST /v1/projects/ann/start '{}'
+	[ "$(cat "$WARREN_ROOT/home/ann/f")" = one ]
+}
+
+@test "a whole restore under running processes is refused; live, undo, and undo of the undo" {
+	start_daemon
+	seeded ann 'command=sleep 1000'
+	first=$(do_op POST /v1/projects/ann/save '{}' | jq -r .receipt.commit)
+	must POST /v1/projects/ann/start '{}'
+	edit ann f later
+	body=$(op_body --arg snapshot "$first")
+	do_op POST /v1/projects/ann/undo "$body" >answer
+	jq -e '.error.code == "busy"' answer
+	[ "$(state_of ann)" = running ]
+	do_op POST /v1/projects/ann/undo "$(jq '.live = true' <<<"$body")" >answer
+	jq -e '.state == "done" and (.receipt.safety.tag | startswith("before-"))' answer
+	[ "$(cat "$WARREN_ROOT/home/ann/f")" = one ]
+	must POST /v1/projects/ann/undo '{"live":true}'
+	[ "$(cat "$WARREN_ROOT/home/ann/f")" = later ]
+}
+
+@test "a restore that is killed half way is finished by the next start" {
+	start_daemon
+	seeded ann
+	first=$(do_op POST /v1/projects/ann/save '{}' | jq -r .receipt.commit)
+	edit ann f later
+	dies_at life.undo.applying POST /v1/projects/ann/undo "$(op_body --arg snapshot "$first")"
+	do_op POST /v1/projects/ann/start '{}' >answer
+	jq -e '.state == "done" and .receipt.finished_restore != null' answer
+	[ "$(cat "$WARREN_ROOT/home/ann/f")" = one ]
+}
+
+@test "delete, undelete and purge, killed on the way" {
+	start_daemon
+	seeded ann
+	id=$(project_id ann)
+	must POST /v1/projects/ann/delete '{}'
+	[ ! -e "v/projects/$id" ]
+	dies_at life.undelete.tree POST "/v1/projects/$id/undelete" '{}'
+	must POST "/v1/projects/$id/undelete" '{}'
+	must POST /v1/projects/ann/start '{}'
+	[ "$(cat "$WARREN_ROOT/home/ann/f")" = one ]
+	must POST /v1/projects/ann/delete '{"force":true}'
+	do_op POST "/v1/projects/$id/purge" '{}' | jq -e '.error.code == "denied"'
+	must POST "/v1/projects/$id/purge" '{"now":true}'
+	[ ! -e "v/projects/.trash/$id" ]
+	[ ! -e "v/repos/.trash/$id" ]
+}
