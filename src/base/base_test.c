@@ -408,16 +408,25 @@ test_base64__vectors_of_rfc_4648(void **state)
 	    {"fooba", "Zm9vYmE="},
 	    {"foobar", "Zm9vYmFy"},
 	};
+	static const char *const wrong[] = {
+	    "Zg=", "Zg", "Z===", "=Zg=", "Zg==Zg==", "Zm 9", "Zm9v\n"};
+	struct wr_buf b = WR_BUF_INIT;
 	char *s;
 
 	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
 		s = wr_base64(cases[i][0], strlen(cases[i][0]));
 		assert_string_equal(s, cases[i][1]);
 		free(s);
+		wr_buf_clear(&b);
+		assert_true(wr_base64_decode(&b, cases[i][1], strlen(cases[i][1])));
+		assert_string_equal(wr_buf_str(&b), cases[i][0]);
 	}
 	s = wr_base64("\xfb\xff\xbf", 3);
 	assert_string_equal(s, "+/+/");
 	free(s);
+	for (size_t i = 0; i < WR_ARRAY_LEN(wrong); i++)
+		assert_false(wr_base64_decode(&b, wrong[i], strlen(wrong[i])));
+	wr_buf_fini(&b);
 }
 
 static void

@@ -117,6 +117,42 @@ wr_base64(const void *bytes, size_t len)
 	return out;
 }
 
+static int
+base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bool
+wr_base64_decode(struct wr_buf *out, const char *s, size_t len)
+{
+	size_t pad = 0;
+	uint32_t bits = 0;
+
+	if (len % 4)
+		return false;
+	while (pad < 2 && pad < len && s[len - 1 - pad] == '=')
+		pad++;
+	for (size_t i = 0; i < len; i++) {
+		int v = i < len - pad ? base64_value(s[i]) : 0;
+
+		if (v < 0)
+			return false;
+		bits = bits << 6 | (uint32_t)v;
+		if (i % 4 != 3)
+			continue;
+		for (size_t k = 0; k < 3 - (i + 1 == len ? pad : 0); k++)
+			wr_buf_add8(out, (uint8_t)(bits >> (16 - 8 * k)));
+	}
+	return true;
+}
+
 int
 wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err)
 {

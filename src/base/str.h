@@ -3,6 +3,7 @@
 #ifndef WR_STR_H
 #define WR_STR_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 /* Length in bytes of the well-formed UTF-8 sequence at p (1..4), 0 if there is none. */
@@ -16,6 +17,8 @@ bool wr_utf8_valid(const void *bytes, size_t len);
 char *wr_utf8_lossy(const void *bytes, size_t len);
 /* Standard base64 with padding; the caller frees it. */
 char *wr_base64(const void *bytes, size_t len);
+/* Append what wr_base64 made of it; false, with part of it appended, if it is something else. */
+bool wr_base64_decode(struct wr_buf *out, const char *s, size_t len);
 
 /* Whole decimal number without sign, all of s. */
 int wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err);

@@ -640,24 +640,6 @@ copy_out(void *ctx, const void *p, size_t len, struct wr_err *err)
 	return wr_err_hint(err, "%s", ""); /* the one for full disks speaks of repositories */
 }
 
-void
-wr_base64_add(struct wr_buf *out, const char *s)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-				     "0123456789+/";
-	uint32_t bits = 0;
-	unsigned have = 0;
-
-	for (const char *d; *s && (d = strchr(digits, *s)); s++) {
-		bits = bits << 6 | (uint32_t)(d - digits);
-		have += 6;
-		if (have >= 8) {
-			have -= 8;
-			wr_buf_add8(out, (uint8_t)(bits >> have));
-		}
-	}
-}
-
 /* Warren-Error: the error object, in base64 where a header cannot carry it. */
 static int
 trailer_error(const struct head *h, struct wr_err *err)
@@ -667,8 +649,8 @@ trailer_error(const struct head *h, struct wr_err *err)
 
 	if (h->error && *h->error == '{')
 		wr_buf_adds(&b, h->error);
-	else if (h->error)
-		wr_base64_add(&b, h->error);
+	else if (h->error && !wr_base64_decode(&b, h->error, strlen(h->error)))
+		b.len = 0;
 	if (b.len)
 		o = wr_json_parse(b.p, b.len, NULL);
 	if (!json_is_object(o))

@@ -69,8 +69,6 @@ int wr_client_stream(struct wr_client *c, const struct wr_ask *r, int fd, int *o
 /* The same to standard output, as the whole of a command. */
 int wr_client_show(struct wr_client *c, const struct wr_ask *r, struct wr_err *err);
 
-/* Append what standard base64 stands for; it ends where that ends. */
-void wr_base64_add(struct wr_buf *out, const char *text);
 /* A warning that the daemon worded: fit for a terminal, its quotes as they are. */
 void wr_warn_text(const char *text);
 

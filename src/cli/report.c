@@ -20,8 +20,7 @@ wr_json_path_bytes(const json_t *obj, const char *key)
 		s = wr_json_get_str(obj, key, NULL);
 		return s ? wr_strdup(s) : NULL;
 	}
-	wr_base64_add(&b, s);
-	return wr_buf_detach(&b, NULL);
+	return wr_base64_decode(&b, s, strlen(s)) ? wr_buf_detach(&b, NULL) : NULL;
 }
 
 struct wr_short

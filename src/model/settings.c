@@ -50,7 +50,8 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = "/home/{name}",
      .max = 1024,
      .at_start = true,
-     .help = "where the working files are presented; {name} and {id} are filled in"},
+     .help = "where the working files are presented, changed while it is stopped; {name} and {id} "
+	     "are filled in"},
     {.key = "hook_timeout",
      .kind = WR_SET_DURATION,
      .fallback = "30s",

@@ -7,9 +7,9 @@
  *   absent ---------> stopped ------> starting -----> running ------> stopping -----> stopped
  *                        |                               | save / restore: saving, and back
  *                        | save, restore: saving, and back to where it was
- *   a step that fails: error (with step and reason); the same operation, or one that starts or stops, leads
- *   out of it. A save harms and mends nothing: a project in error that is saved is in error again.
- *   running -- restart --> restarting --> running
+ *   a step that fails: error (with step and reason); the same operation, or one that starts or
+ * stops, leads out of it. A save harms and mends nothing: a project in error that is saved is in
+ * error again. running -- restart --> restarting --> running
  */
 #ifndef WR_STATE_H
 #define WR_STATE_H

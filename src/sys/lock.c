@@ -40,7 +40,8 @@ wr_lock_take(struct wr_lock *l, int dirfd, const char *name, int wait_s, const c
 	uint64_t end = wr_clock_mono_ns() + (uint64_t)WR_MAX(wait_s, 0) * 1000000000u;
 	WR_SCOPED(wr_freep) char *prev = NULL;
 
-	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	/* Who may open it, if only to read, may lock it, and a lease on it shall not hold us up. */
+	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (fd < 0)
 		return wr_err_sys(err, "open lock file '%s'", name);
 	while (flock(fd, wait_s < 0 ? LOCK_EX : LOCK_EX | LOCK_NB) < 0) {

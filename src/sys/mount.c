@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sys/fs.h"
+
+#define HELD_TRIES 20
 
 static int
 clone_of(int dir_fd, const char *path, unsigned flags)
@@ -90,10 +93,24 @@ wr_mount_is(int src_fd, const char *dest)
 }
 
 int
-wr_mount_drop(const char *dest, struct wr_err *err)
+wr_mount_drop(const char *dest, bool *out_held, struct wr_err *err)
 {
+	const struct timespec nap = {0, 10000000};
+	bool held;
+	int rc = umount2(dest, UMOUNT_NOFOLLOW);
+
+	/* Who just looks, as a monitor does, is gone in a moment. */
+	for (unsigned i = 0; rc < 0 && errno == EBUSY && i < HELD_TRIES; i++) {
+		nanosleep(&nap, NULL);
+		rc = umount2(dest, UMOUNT_NOFOLLOW);
+	}
+	held = rc < 0 && errno == EBUSY;
+	if (held)
+		rc = umount2(dest, MNT_DETACH | UMOUNT_NOFOLLOW);
+	if (out_held)
+		*out_held = held;
 	/* EINVAL: nothing is mounted there. */
-	if (umount2(dest, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT)
+	if (rc == 0 || errno == EINVAL || errno == ENOENT)
 		return 0;
 	return wr_err_sys(err, "unmount '%s'", WR_Q(dest));
 }

@@ -19,7 +19,8 @@ int wr_mount_bind(int src_fd, const char *dest, struct wr_err *err);
 /* Is the topmost thing at dest a mount of exactly the directory src_fd? false also if dest is
  * absent. */
 bool wr_mount_is(int src_fd, const char *dest);
-/* Unmount dest at once (lazily: open files go on working). Not mounted is fine. */
-int wr_mount_drop(const char *dest, struct wr_err *err);
+/* Unmount dest at once (lazily: open files go on working; *out_held, which may be NULL: there are
+ * some). Not mounted is fine. */
+int wr_mount_drop(const char *dest, bool *out_held, struct wr_err *err);
 
 #endif

@@ -42,7 +42,7 @@ static int
 teardown(void **state)
 {
 	struct dir *d = *state;
-	int rc = can_mount ? wr_mount_drop(d->dest, NULL) : 0;
+	int rc = can_mount ? wr_mount_drop(d->dest, NULL, NULL) : 0;
 
 	rc |= wr_remove_tree(AT_FDCWD, d->path, NULL);
 	close(d->src);
@@ -90,13 +90,13 @@ test_bind__is_and_drop(void **state)
 	busy = open(file, O_RDWR | O_CLOEXEC);
 	assert_true(busy >= 0);
 	/* In use or not. */
-	assert_int_equal(wr_mount_drop(d->dest, &e), 0);
+	assert_int_equal(wr_mount_drop(d->dest, NULL, &e), 0);
 	assert_false(wr_mount_is(d->src, d->dest));
 	assert_int_equal(wr_write_all(busy, "yz", 2), 0);
 	assert_int_equal(access(file, F_OK), -1);
 	assert_int_equal(fstatat(d->src, "f", &st, 0), 0);
 	assert_int_equal(st.st_size, 2);
-	assert_int_equal(wr_mount_drop(d->dest, &e), 0);
+	assert_int_equal(wr_mount_drop(d->dest, NULL, &e), 0);
 	/* Again, onto directories that are there now. */
 	assert_int_equal(wr_mount_bind(d->src, d->dest, &e), 0);
 	assert_true(wr_mount_is(d->src, d->dest));
@@ -114,7 +114,7 @@ test_is__the_topmost_counts(void **state)
 	assert_int_equal(wr_mount_bind(sub, d->dest, &e), 0);
 	assert_false(wr_mount_is(d->src, d->dest));
 	assert_true(wr_mount_is(sub, d->dest));
-	assert_int_equal(wr_mount_drop(d->dest, &e), 0);
+	assert_int_equal(wr_mount_drop(d->dest, NULL, &e), 0);
 	assert_true(wr_mount_is(d->src, d->dest));
 	/* The directory itself is no mount of itself. */
 	{
@@ -152,7 +152,7 @@ test_drop__absent_is_fine(void **state)
 
 	(void)state;
 	need_mount();
-	assert_int_equal(wr_mount_drop("/nonexistent/x", &e), 0);
+	assert_int_equal(wr_mount_drop("/nonexistent/x", NULL, &e), 0);
 	assert_false(wr_mount_is(-1, "/nonexistent/x"));
 }
 

@@ -14,10 +14,11 @@ note_of(const char *path, size_t len, const char *reason, uint64_t bytes)
 void
 wr_notes_add(struct wr_notes *n, const char *path, size_t len, const char *reason, uint64_t bytes)
 {
-	if (n->count >= WR_LIST_MAX) {
+	if (n->count >= WR_LIST_MAX || len > WR_LIST_BYTES - n->bytes) {
 		n->more++;
 		return;
 	}
+	n->bytes += len;
 	wr_grow(&n->note, &n->cap, n->count + 1, sizeof(*n->note));
 	n->note[n->count++] = note_of(path, len, reason, bytes);
 }
@@ -54,8 +55,9 @@ wr_notes_add_largest(struct wr_notes *n, const char *path, size_t len, const cha
 		for (size_t i = n->count / 2; i-- > 0;)
 			sift_down(n, i);
 	n->heap = true;
-	if (bytes <= n->note[0].bytes)
+	if (bytes <= n->note[0].bytes || len > WR_LIST_BYTES - n->bytes + n->note[0].path_len)
 		return;
+	n->bytes += len - n->note[0].path_len;
 	free(n->note[0].path);
 	n->note[0] = note_of(path, len, reason, bytes);
 	sift_down(n, 0);

@@ -7,6 +7,8 @@
 
 /* LIMIT: entries named in a list of skipped or left-out paths; the rest is counted. */
 #define WR_LIST_MAX 10000
+/* LIMIT: bytes of their paths; in a deep tree a single one may have a megabyte. */
+#define WR_LIST_BYTES (2u << 20)
 
 /* A path with a reason, or with a size. */
 struct wr_note {
@@ -17,8 +19,8 @@ struct wr_note {
 };
 struct wr_notes {
 	struct wr_note *note;
-	size_t count, cap;
-	uint64_t more; /* beyond WR_LIST_MAX */
+	size_t count, cap, bytes;
+	uint64_t more; /* beyond these */
 	bool heap;     /* full, and ordered by wr_notes_add_largest */
 };
 void wr_notes_add(struct wr_notes *n, const char *path, size_t len, const char *reason,

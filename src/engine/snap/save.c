@@ -81,6 +81,7 @@ open_source(struct save *s, const char *path, struct wr_err *err)
 	s->scan_opts.no_mounts = s->o->no_mounts;
 	s->scan_opts.only_own_links = s->o->only_own_links;
 	s->scan_opts.owner = s->o->owner;
+	s->scan_opts.own_link = s->o->own_link;
 	s->scan_opts.ignore = s->o->ignore;
 	s->scan_opts.max_file_size =
 	    s->o->max_file_size ? s->o->max_file_size : WR_MAX_FILE_SIZE_DEFAULT;

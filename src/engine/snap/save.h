@@ -44,6 +44,7 @@ struct wr_save_opts {
 	 * bring any file of the file system into his tree. */
 	bool only_own_links;
 	uid_t owner;
+	const char *own_link; /* see wr_scan_opts; NULL: none */
 	/* Progress: the scan's running totals, then work done against the final totals. */
 	void (*progress)(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			 uint64_t bytes, uint64_t bytes_total);

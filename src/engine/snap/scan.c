@@ -281,7 +281,8 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 		n->dirty |= c != NULL;
 		if (is_dir)
 			push_child(n, e, 0, add_place(s, path, out));
-		else
+		else if (!s->o->own_link || !S_ISLNK(st.st_mode) ||
+			 strcmp(path, s->o->own_link) != 0)
 			leave_out_file(s, path, path_len, out, &st);
 		return;
 	}

@@ -20,6 +20,7 @@ struct wr_scan_opts {
 	bool no_mounts;      /* other mounts are left out even if they show the same file system */
 	bool only_own_links; /* files with several names that are not owner's are left out */
 	uid_t owner;
+	const char *own_link;     /* a link of the root that rules leave out: not worth a word */
 	uint64_t max_file_size;   /* larger files are left out; 0 = no limit */
 	struct wr_ignore *ignore; /* options' patterns; borrowed, may be NULL */
 	dev_t skip_dev;           /* the repository itself, if it lies inside */

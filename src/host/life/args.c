@@ -44,54 +44,20 @@ wr_life_arg_u64(const struct wr_life *l, const char *name, uint64_t otherwise)
 								: otherwise;
 }
 
-/* Standard base64 with padding; NULL if it is none, or holds a NUL. Caller frees. */
-static char *
-unbase64(const char *s)
-{
-	static const char abc[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t len = strlen(s), n = 0;
-	WR_SCOPED(wr_freep) char *out = wr_malloc(len / 4 * 3 + 1);
-
-	if (len % 4)
-		return NULL;
-	for (size_t i = 0; i < len; i += 4) {
-		uint32_t bits = 0;
-		unsigned pad = 0;
-
-		for (size_t k = 0; k < 4; k++) {
-			const char *at = s[i + k] == '=' ? NULL : strchr(abc, s[i + k]);
-
-			if (!at && (s[i + k] != '=' || k < 2 || i + 4 != len))
-				return NULL;
-			if (at && pad)
-				return NULL;
-			pad += !at;
-			bits = bits << 6 | (at ? (uint32_t)(at - abc) : 0);
-		}
-		for (size_t k = 0; k < 3 - pad; k++) {
-			out[n] = (char)(bits >> (16 - 8 * k) & 0xff);
-			if (!out[n++])
-				return NULL;
-		}
-	}
-	out[n] = '\0';
-	return wr_steal(&out);
-}
-
 char *
 wr_life_get_path(const json_t *o, const char *name, struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) char *key = wr_asprintf("%s_b64", name);
 	const char *b64 = wr_json_get_str(o, key, NULL), *s = wr_json_get_str(o, name, NULL);
-	char *out;
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
 
 	if (!b64)
 		return s ? wr_strdup(s) : NULL;
-	out = unbase64(b64);
-	if (!out)
+	if (!wr_base64_decode(&b, b64, strlen(b64)) || (b.len && memchr(b.p, '\0', b.len))) {
 		wr_err_set(err, WR_E_INVALID, "'%s' is no base64 of a path", key);
-	return out;
+		return NULL;
+	}
+	return wr_buf_detach(&b, NULL);
 }
 
 char *

@@ -289,29 +289,37 @@ wr_life_lock_conf(struct wr_life *l, int conf_fd, struct wr_err *err)
 	    flock(l->lock.fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	wr_closep(&l->lock.fd); /* of something else: it protects nothing here */
-	return wr_lock_take(&l->lock, conf_fd, "lock", 0, note, NULL, err);
+	if (wr_lock_take(&l->lock, conf_fd, "lock", 0, "", NULL, err) < 0)
+		return -1;
+	(void)wr_lock_note(&l->lock, note, NULL); /* for people: a full disk must not matter */
+	return 0;
 }
 
 int
 wr_life_load(struct wr_life *l, struct wr_err *err)
 {
-	if (wr_settings_load(&l->place, &l->set, err) < 0)
+	const json_t *conf = wr_json_get_obj(l->request, "conf");
+
+	/* Not conf/settings.json: the repositories' user could write that. */
+	if (!conf)
+		return wr_err_set(err, WR_E_INVALID, "the request has no settings");
+	if (wr_settings_parse(conf, &l->set, err) < 0)
 		return wr_err_wrap(err, "settings of project '%s'", l->project.s);
+	if (strcmp(l->set.id.s, l->project.s) != 0)
+		return wr_err_set(err, WR_E_INVALID, "the settings are those of project '%s'",
+				  l->set.id.s);
 	free(l->home);
 	l->home = wr_settings_home(&l->set, l->node->root ? l->node->root : "");
-	if (wr_work_load(l->node, &l->project, &l->work, err) < 0)
-		return wr_err_wrap(err, "work record of project '%s'", l->set.name);
+	if (wr_work_load(l->node, &l->project, &l->work, err) == 0)
+		return 0;
+	wr_err_wrap(err, "work record of project '%s'", l->set.name);
+	if (l->kind != WR_OP_STOP)
+		return -1;
+	/* What runs can be ended without it. */
+	l->no_work = true;
+	wr_life_warn(l, "%s; nothing was saved", err->msg);
+	*err = (struct wr_err)WR_ERR_INIT;
 	return 0;
-}
-
-/* An error of a save, restore or the like is over when one succeeds; a start or stop that failed
- * has to be done again, whatever is saved meanwhile. */
-static bool
-cured_by_save(const struct wr_status *s)
-{
-	enum wr_op_kind k = wr_op_kind_parse(s->op_kind);
-
-	return k == WR_OP_SAVE || k == WR_OP_RESTORE || k == WR_OP_UNDO || k == WR_OP_COPY;
 }
 
 int
@@ -339,11 +347,6 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 	}
 	l->status = (struct wr_status){
 	    .state = next, .when = l->started, .active = l->before.active, .epoch = l->set.epoch};
-	/* Carried along, so that it is found again if this operation is cut off. */
-	if (l->before.state == WR_ST_ERROR && next == WR_ST_SAVING && !cured_by_save(&l->before)) {
-		l->keep_error = true;
-		l->status.error = l->before.error;
-	}
 	snprintf(l->status.op, sizeof(l->status.op), "%s", l->op.s);
 	snprintf(l->status.op_kind, sizeof(l->status.op_kind), "%s", wr_op_kind_name(l->kind));
 	snprintf(l->status.node, sizeof(l->status.node), "%s", l->node->id.s);
@@ -396,7 +399,8 @@ store_result(struct wr_life *l, json_t *receipt, const struct wr_err *why, int e
 bool
 wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind)
 {
-	return before->state == WR_ST_ERROR && kind == WR_OP_SAVE;
+	/* Where no operation is to blame, the state could not be read; now it can. */
+	return before->state == WR_ST_ERROR && *before->op && kind == WR_OP_SAVE;
 }
 
 bool
@@ -477,6 +481,20 @@ finish(struct wr_life *l, json_t *receipt, struct wr_err *why)
 	if (l->state_begun)
 		state_end(l, receipt != NULL, why);
 	return status;
+}
+
+/* A volume that is not there, and the like: said by a result too, or it would look like a crash. */
+static void
+tell_unopened(struct wr_life *l, const char *root, struct wr_err *why)
+{
+	struct wr_err err = WR_ERR_INIT;
+
+	if (l->node ||
+	    wr_node_open(strcmp(root, "-") ? root : NULL, WR_NODE_NO_VOLUMES, &l->node, &err) < 0)
+		return;
+	l->op_fd = wr_opdir_open(l->node, &l->op, &err);
+	if (l->op_fd < 0 || store_result(l, NULL, why, wr_err_exit(why->code), &err) < 0)
+		wr_log_err(WR_LOG_ERROR, "result", &err);
 }
 
 /* ---- entry ---- */
@@ -593,6 +611,7 @@ wr_life_main(int argc, char **argv)
 	if (open_request(&l, argv[1], argv[2], &err) < 0) {
 		wr_log_err(WR_LOG_ERROR, "op", &err);
 		status = wr_err_exit(err.code);
+		tell_unopened(&l, argv[1], &err);
 		life_fini(&l);
 		return status;
 	}

@@ -40,13 +40,14 @@ struct wr_life {
 	struct wr_status before; /* settled, as the operation found it */
 	struct wr_status status; /* as it is on disk */
 	bool state_begun;
-	bool keep_error;    /* what it does is no cure of the error that was there */
 	bool nothing_to_do; /* a start of what runs already */
 	char *home;     /* where the working files are presented; NULL until settings are loaded */
 	char tag[16];   /* of its safety snapshot: before-OPID8 */
 	char *token;    /* for the project's processes; NULL: none */
 	bool no_cancel; /* past the point where it can be given up without harm */
 	bool changed;   /* a failure now is a failure of the project, not only of the operation */
+	bool no_work;   /* the work record cannot be read, and must not be written */
+	bool held;      /* somebody had files of the home open when it was taken away */
 	json_t *warnings; /* strings; not empty: exit status 3 */
 	bool skipped;     /* a list of skipped files in a receipt is not empty: exit status 3 */
 	int64_t started;
@@ -111,7 +112,8 @@ void wr_life_set_path(json_t *o, const char *key, const char *path);
 /* ---- the work record (worklife.c) ---- */
 
 struct wr_tip {
-	bool has; /* the repository has a snapshot */
+	bool has;   /* the repository has a snapshot */
+	bool newer; /* the files' base is it, or came before it */
 	char commit[41], parent[41], name[40], branch[64], op[37];
 	uint64_t snapshots, repo_bytes;
 };
@@ -156,6 +158,8 @@ json_t *wr_life_restore_args(struct wr_life *l, const char *commit, const char *
 			     const char *dest, bool delete_extra, int overwrite);
 /* The patterns that no save and no restore touches: the setting and the link to the history. */
 json_t *wr_life_exclude(const struct wr_life *l);
+/* Add to the arguments of what saves: those, and the largest file. */
+void wr_life_leave_out(const struct wr_life *l, json_t *args);
 /* {"files",...}: are there skipped entries? */
 bool wr_life_has_skipped(const json_t *part);
 /* Add the members of from to o, but not those o has. */

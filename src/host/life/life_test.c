@@ -154,6 +154,22 @@ lock_of(const struct project *p, const char *note)
 	return lock.fd;
 }
 
+/* The settings as the daemon gives them along; null for what is yet to be made. */
+static json_t *
+conf_of(const struct project *p)
+{
+	static const char *const at[] = {"repos", "repos/.trash"};
+	json_t *conf = NULL;
+
+	for (size_t i = 0; !conf && i < WR_ARRAY_LEN(at); i++) {
+		WR_SCOPED(wr_freep)
+		char *path = wr_asprintf("%s/%s/%s/conf/settings.json", volume, at[i], p->id.s);
+
+		conf = wr_json_load(AT_FDCWD, path, 1 << 20, 1, NULL);
+	}
+	return conf ? conf : json_null();
+}
+
 static pid_t
 op_begin(struct ran *r, const struct project *p, const char *kind, json_t *args_taken, int lock,
 	 const char *crash)
@@ -176,6 +192,7 @@ op_begin(struct ran *r, const struct project *p, const char *kind, json_t *args_
 	wr_json_str(req, "by", "test");
 	wr_json_time(req, "created", wr_clock_wall().s);
 	wr_json_take(req, "args", args_taken ? args_taken : json_object());
+	wr_json_take(req, "conf", conf_of(p));
 	if (wr_opdir_make(node, &r->op, req, &err) < 0)
 		fail_msg("%s", err.msg);
 	argv[3] = r->op.s;
@@ -1211,7 +1228,7 @@ test_settle(void **state)
 	/* The home is gone: a reboot. */
 	do_clean(&p, "start", NULL);
 	if (geteuid() == 0)
-		assert_int_equal(wr_mount_drop(p.home, NULL), 0);
+		assert_int_equal(wr_mount_drop(p.home, NULL, NULL), 0);
 	else
 		assert_int_equal(unlink(p.home), 0);
 	wr_status_load(&place, &s);

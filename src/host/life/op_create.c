@@ -239,8 +239,7 @@ fill(struct wr_life *l, const char *from, int source, json_t *receipt, struct wr
 		wr_life_step(l, "import");
 		args = json_object();
 		wr_json_str(args, "op", l->op.s);
-		wr_json_take(args, "exclude", wr_life_exclude(l));
-		wr_json_u64(args, "max_file_size", wr_settings_u64(&l->set, "max_file_size"));
+		wr_life_leave_out(l, args);
 		if (wr_life_task(l, WR_TASK_IMPORT, args, source, &r, err) < 0)
 			return wr_err_wrap(err, "import '%s'", WR_Q(from));
 		l->skipped = wr_life_has_skipped(r);

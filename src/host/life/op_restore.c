@@ -17,6 +17,7 @@ struct restore {
 	char *path; /* inside the snapshot; NULL: the whole tree */
 	char *dest; /* beneath the home; NULL: where path was */
 	bool beside, delete_extra, live;
+	bool was_there; /* something lay where it went */
 	int overwrite;
 	struct wr_life_snap snap;
 	struct wr_life_saved safety;
@@ -131,12 +132,31 @@ expire_safeties(struct wr_life *l)
 		wr_log_err(WR_LOG_WARNING, "old safety tags", &why); /* next time */
 }
 
-/* What brings back the files as they were; NULL: nothing was overwritten. Caller frees. */
+/* Such that a shell takes it as it is: the name is a user's, and someone else may paste it. */
+static char *
+shell_quote(const char *s)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+
+	wr_buf_add8(&b, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			wr_buf_adds(&b, "'\\'");
+		wr_buf_add8(&b, (uint8_t)*s);
+	}
+	wr_buf_add8(&b, '\'');
+	return wr_buf_detach(&b, NULL);
+}
+
+/* What brings back the files as they were; NULL: there were none. Caller frees. */
 static char *
 undo_command(const struct wr_life *l, const struct restore *r)
 {
 	/* The task knows best: a file goes into a directory that is there. */
 	WR_SCOPED(wr_freep) char *at = wr_life_get_path(r->counts, "dest", NULL);
+	WR_SCOPED(wr_freep) char *spec = NULL;
+	WR_SCOPED(wr_freep) char *quoted = NULL;
+	bool dir = wr_json_get_u64(r->counts, "directories", 0) > 0;
 
 	if (!at)
 		at = wr_strdup(r->dest ? r->dest : r->path ? r->path : "");
@@ -144,7 +164,12 @@ undo_command(const struct wr_life *l, const struct restore *r)
 		return NULL;
 	if (!*at)
 		return wr_asprintf("warren undo %s %s", l->set.name, l->tag);
-	return wr_asprintf("warren restore %s '%s:%s' --in-place", l->set.name, l->tag, at);
+	if (!r->was_there || (!dir && wr_json_get_u64(r->counts, "created", 0) > 0))
+		return NULL;
+	spec = wr_asprintf("%s:%s", l->tag, at);
+	quoted = shell_quote(spec);
+	return wr_asprintf("warren restore %s %s --in-place%s", l->set.name, quoted,
+			   dir ? " --delete" : "");
 }
 
 static void
@@ -238,8 +263,10 @@ static int
 change(struct wr_life *l, struct restore *r, int source_fd, struct wr_err *err)
 {
 	bool finish_later = source_fd < 0 && !r->beside;
+	const char *at = r->dest ? r->dest : r->path;
 
-	if (r->path && look(l, r, source_fd, err) < 0)
+	r->was_there = !at || occupied(l, at);
+	if ((r->path || r->dest) && look(l, r, source_fd, err) < 0)
 		return -1;
 	if (mark(l, r, finish_later, err) < 0)
 		return -1;

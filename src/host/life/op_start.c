@@ -5,8 +5,9 @@
 #include "base/log.h"
 #include "sys/fs.h"
 
-/* The command must live that long to count as started. */
-#define SETTLE_MS 300
+/* The command must live that long to count as started: enough for a program that is not there or
+ * refuses its arguments. Every start waits for it. */
+#define SETTLE_MS 50
 
 static void
 add_env(char ***env, size_t *n, char *taken)

@@ -38,8 +38,8 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	wr_json_null(receipt, "save");
 	wr_life_processes(l, &run);
 	/* Whatever is wrong with history or files, a stop ends what runs. */
-	mended = wr_life_settle_work(l, &mend, &why) == 0;
-	if (!mended)
+	mended = !l->no_work && wr_life_settle_work(l, &mend, &why) == 0;
+	if (!mended && !l->no_work)
 		wr_life_warn(l, "before the stop: %s", why.msg);
 	if (l->before.active && l->node->config.hook_stopping &&
 	    wr_life_hook(l, l->node->config.hook_stopping, &why) < 0)
@@ -61,6 +61,11 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (wr_life_unpresent(l, err) < 0)
 		return -1;
 	wr_life_crash(l, "unmounted");
+	if (l->held)
+		wr_life_warn(l,
+			     "somebody who is not of '%s' has files of its home open and may go on "
+			     "writing to them; they are saved by the next start or save",
+			     l->set.name);
 	if (!with_saves || !mended)
 		return 0;
 	/* Clean only by a save that began when nothing could write any more. */

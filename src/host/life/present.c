@@ -141,8 +141,11 @@ drop_ours(struct wr_life *l, struct wr_err *err)
 	for (unsigned i = 0; ours_at(&l->project, l->home); i++) {
 		if (i == STACK_MAX)
 			return wr_err_set(err, WR_E_LIMIT, "more than %u mounts lie there", i);
-		if (wr_mount_drop(l->home, err) < 0)
+		bool held;
+
+		if (wr_mount_drop(l->home, &held, err) < 0)
 			return -1;
+		l->held |= held;
 	}
 	return 0;
 }

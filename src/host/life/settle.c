@@ -67,29 +67,20 @@ wr_life_settle(struct wr_place_of *p, const struct wr_settings *set, const struc
 		return true;
 	}
 	/* A save of a project in error: that is what it still is. */
-	if (now->state == WR_ST_SAVING && now->error.code != WR_E_NONE) {
+	if (kind == WR_OP_SAVE && now->error.code != WR_E_NONE) {
 		*out = (struct wr_status){.state = WR_ST_ERROR,
 					  .when = now->when,
 					  .active = active,
 					  .epoch = now->epoch,
 					  .error = now->error};
 		memcpy(out->node, now->node, sizeof(out->node));
+		memcpy(out->op, now->op, sizeof(out->op));
 		return true;
 	}
 	ended = result_of(p, now->op, &why);
 	if (ended >= 0)
 		ev = ended ? WR_EV_DONE : WR_EV_FAILED;
 	next = wr_state_next(now->state, kind, ev, active);
-	/* What was wrong before a save is wrong after it. */
-	if (kind == WR_OP_SAVE && now->error.code != WR_E_NONE) {
-		*out = *now;
-		out->state = WR_ST_ERROR;
-		out->active = active;
-		out->done = out->total = out->files = out->files_total = out->bytes =
-		    out->bytes_total = 0;
-		out->unit[0] = '\0';
-		return true;
-	}
 	if (next == WR_ST_UNSET)
 		next = active ? WR_ST_RUNNING : WR_ST_STOPPED;
 	*out = *now;

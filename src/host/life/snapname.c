@@ -105,7 +105,10 @@ wr_life_snap_before(struct wr_life *l, char *out, size_t size, struct wr_err *er
 		const char *name = wr_json_get_str(t, "tag", "");
 		int64_t when = wr_json_get_time(t, "time", INT64_MIN);
 
-		if (strncmp(name, "before-", 7) != 0 || strlen(name) >= size || when < newest)
+		/* Of an operation: a user's own before-upgrade is none. */
+		if (strncmp(name, "before-", 7) != 0 || strlen(name) != 15 ||
+		    strlen(name) >= size || strspn(name + 7, "0123456789abcdef") != 8 ||
+		    when < newest)
 			continue;
 		newest = when;
 		snprintf(out, size, "%s", name);

@@ -4,7 +4,7 @@
  * (base) and whether someone may have changed them since (dirty):
  *
  *   tip = base            the files are the newest state, with edits if dirty: kept
- *   tip != base, clean    they are behind: brought to the tip
+ *   tip != base, clean    they are behind: brought to the tip, if base is on its line
  *   tip != base, dirty    they are off the line: salvaged to a side branch, then brought to the tip
  *   no base, but a tip    the record was lost: as dirty
  *
@@ -19,9 +19,6 @@
 
 #include "base/log.h"
 #include "sys/fs.h"
-
-/* LIMIT: side branches of one base. */
-#define SIDE_MAX 1000
 
 static void
 take_str(char *out, size_t size, const json_t *o, const char *key)
@@ -46,6 +43,7 @@ wr_life_inspect(struct wr_life *l, struct wr_tip *out, struct wr_err *err)
 	take_str(out->branch, sizeof(out->branch), r, "branch");
 	take_str(out->op, sizeof(out->op), r, "op");
 	out->has = out->commit[0] != '\0';
+	out->newer = wr_json_get_bool(r, "base_is_ancestor", false);
 	out->snapshots = wr_json_get_u64(r, "snapshots", 0);
 	out->repo_bytes = wr_json_get_u64(r, "repo_bytes", 0);
 	return 0;
@@ -73,6 +71,14 @@ wr_life_exclude(const struct wr_life *l)
 	for (size_t i = 0; i < n; i++)
 		wr_json_add_str(out, rule[i]);
 	return out;
+}
+
+void
+wr_life_leave_out(const struct wr_life *l, json_t *args)
+{
+	wr_json_take(args, "exclude", wr_life_exclude(l));
+	wr_json_str(args, "own_link", wr_settings_str(&l->set, "snapshots_link"));
+	wr_json_u64(args, "max_file_size", wr_settings_u64(&l->set, "max_file_size"));
 }
 
 bool
@@ -295,33 +301,6 @@ wr_life_saved_fini(struct wr_life_saved *s)
 	wr_json_freep(&s->part);
 }
 
-/* conflict-VERSION-NODE, with a number if that is taken. */
-static int
-side_name(struct wr_life *l, const struct wr_tip *tip, char *out, size_t size, struct wr_err *err)
-{
-	for (unsigned i = 1; i <= SIDE_MAX; i++) {
-		WR_SCOPED(wr_json_freep) json_t *r = NULL;
-		json_t *args = json_object();
-		struct wr_err why = WR_ERR_INIT;
-
-		snprintf(out, size, "conflict-1.%" PRIu64 "-%.8s", tip->snapshots, l->node->id.s);
-		if (i > 1)
-			snprintf(out + strlen(out), size - strlen(out), "-%u", i);
-		wr_json_str(args, "branch", out);
-		if (wr_life_task(l, WR_TASK_INSPECT, args, -1, &r, &why) < 0) {
-			if (why.code == WR_E_NOT_FOUND)
-				return 0;
-			*err = why;
-			return -1;
-		}
-		if (!wr_json_get_str(r, "tip", NULL))
-			return 0;
-	}
-	wr_err_set(err, WR_E_LIMIT, "project '%s' has %d side branches of one snapshot",
-		   l->set.name, SIDE_MAX);
-	return wr_err_hint(err, "warren snapshots %s; then merge and delete them", l->set.name);
-}
-
 static void
 read_saved(struct wr_life_saved *s, const char *otherwise_branch)
 {
@@ -341,13 +320,13 @@ salvage(struct wr_life *l, const struct wr_tip *tip, struct wr_life_saved *out, 
 	json_t *args;
 
 	wr_life_step(l, "salvage");
-	if (side_name(l, tip, branch, sizeof(branch), err) < 0)
-		return -1;
+	/* What is there already, from a start that was cut off, is not stored again. */
+	snprintf(branch, sizeof(branch), "conflict-1.%" PRIu64 "-%.8s", tip->snapshots,
+		 l->node->id.s);
 	args = json_object();
 	wr_json_str(args, "op", l->op.s);
 	wr_json_str(args, "branch", branch);
-	wr_json_take(args, "exclude", wr_life_exclude(l));
-	wr_json_u64(args, "max_file_size", wr_settings_u64(&l->set, "max_file_size"));
+	wr_life_leave_out(l, args);
 	if (wr_life_task(l, WR_TASK_SALVAGE, args, -1, &out->part, err) < 0) {
 		wr_err_wrap(err, "put the files of '%s' on side branch '%s'", l->set.name, branch);
 		if (!err->hint[0])
@@ -385,10 +364,12 @@ save(struct wr_life *l, const char *tag_name, struct wr_life_saved *out, struct 
 	}
 	wr_life_crash(l, "saving");
 	wr_json_str(args, "op", l->op.s);
-	wr_json_take(args, "exclude", wr_life_exclude(l));
-	wr_json_u64(args, "max_file_size", wr_settings_u64(&l->set, "max_file_size"));
+	wr_life_leave_out(l, args);
 	if (tag_name)
 		wr_json_str(args, "tag", tag_name);
+	/* A safety snapshot is as old as its tag, also where nothing has changed for long. */
+	if (tag_name && l->kind != WR_OP_SAVE)
+		wr_json_bool(args, "force", true);
 	if (message && l->kind == WR_OP_SAVE)
 		wr_json_str(args, "message", message);
 	if (wr_life_task(l, WR_TASK_SAVE, args, -1, &out->part, err) < 0) {
@@ -438,7 +419,7 @@ wr_life_protect(struct wr_life *l, const char *tag_name, struct wr_life_saved *o
 int
 wr_life_clean(struct wr_life *l, const struct wr_life_saved *s, struct wr_err *err)
 {
-	if (s->side || !s->whole || !l->work.dirty)
+	if (s->side || !s->whole || !l->work.dirty || l->held)
 		return 0;
 	l->work.dirty = false;
 	if (wr_life_work_store(l, err) < 0)
@@ -479,7 +460,8 @@ wr_life_bring_up(struct wr_life *l, const struct wr_tip *tip, struct wr_life_bro
 		return missing ? make_tree(l, err) : 0;
 	if (!missing && wr_life_on_line(l, tip))
 		return 0;
-	if (!missing && (l->work.dirty || !l->work.base[0])) {
+	/* Also files that nobody changed since their snapshot, if the line has lost that one. */
+	if (!missing && (l->work.dirty || !tip->newer)) {
 		WR_SCOPED(wr_life_saved_fini) struct wr_life_saved s = {0};
 
 		if (salvage(l, tip, &s, err) < 0)

@@ -63,11 +63,17 @@ wr_life_lock(struct wr_place_of *p, int wait_s, const char *note, struct wr_lock
 
 	if (fd < 0)
 		return -1;
-	if (wr_lock_take(out, fd, "lock", wait_s, note, &before, &why) < 0) {
+	if (wr_lock_take(out, fd, "lock", wait_s, "", &before, &why) < 0) {
 		if (why.code == WR_E_BUSY)
 			return refuse(p, err);
 		if (err)
 			*err = why;
+		return wr_err_wrap(err, "project %s", p->id.s);
+	}
+	/* For people: a full disk must not keep a project from being stopped. */
+	if (wr_lock_note(out, note, &why) < 0 && why.code != WR_E_NOSPACE) {
+		*err = why;
+		wr_lock_drop(out);
 		return wr_err_wrap(err, "project %s", p->id.s);
 	}
 	if (fcntl(out->fd, F_OFD_SETLK, &mark) < 0) {

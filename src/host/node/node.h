@@ -196,7 +196,7 @@ int wr_work_store(struct wr_node *n, const struct wr_uuid *id, const struct wr_w
 
 /* ---- operation files, STATE/op/OPID (opdir.c) ---- */
 
-/* Make the directory and request.json durably:
+/* Make the directory and request.json (not durable):
  * {"format":1,"id","project","kind","by","created","args":{...}}. */
 int wr_opdir_make(struct wr_node *n, const struct wr_uuid *op, const json_t *request,
 		  struct wr_err *err);

@@ -2,9 +2,12 @@
 /* conf/state.json.  Reading it never fails: whatever lies there, the project stays reachable. */
 #include "host/node/node_int.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "sys/clock.h"
+#include "sys/fs.h"
 
 static int
 load(struct wr_place_of *p, struct wr_status *out, struct wr_err *err)
@@ -53,16 +56,39 @@ wr_status_load(struct wr_place_of *p, struct wr_status *out)
 	*out = s;
 }
 
+/* Where not even a file of a few bytes can be made: into the room that the old one has, for a
+ * project that fills its disk is still to be stopped. Who reads meanwhile finds all of either. */
+static int
+store_in_place(int dirfd, const json_t *o)
+{
+	WR_SCOPED(wr_closep)
+	int fd = openat(dirfd, "state.json", O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > WR_FILE_MAX)
+		return -1;
+	wr_json_write(o, &b);
+	wr_buf_add8(&b, '\n');
+	while (b.len < (size_t)st.st_size)
+		wr_buf_add8(&b, '\n');
+	return wr_pwrite_all(fd, b.p, b.len, 0) < 0 || fdatasync(fd) < 0 ? -1 : 0;
+}
+
 int
 wr_status_store(struct wr_place_of *p, const struct wr_status *s, bool durable, struct wr_err *err)
 {
 	int fd = wr_conf_fd(p, err);
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_err why = WR_ERR_INIT;
 
 	if (fd < 0)
 		return -1;
 	o = wr_status_json(s);
-	if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, durable, err) < 0)
-		return wr_err_wrap(err, "state of project %s", p->id.s);
-	return 0;
+	if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, durable, &why) == 0 ||
+	    (why.code == WR_E_NOSPACE && store_in_place(fd, o) == 0))
+		return 0;
+	if (err)
+		*err = why;
+	return wr_err_wrap(err, "state of project %s", p->id.s);
 }

@@ -159,9 +159,9 @@ wr_work_load(struct wr_node *n, const struct wr_uuid *id, struct wr_work *out, s
 			*err = why;
 		wr_err_wrap(err, "work record '%s/%s'", WR_Q(n->state_path), name);
 		return why.code == WR_E_CORRUPT
-			   ? wr_err_hint(err, "it says whether this project's working files hold "
-					      "unsaved changes; until it is put right nothing "
-					      "touches them")
+			   ? wr_err_hint(err, "it says whether the working files hold unsaved "
+					      "changes, so nothing touches them; move it away, and "
+					      "the next start puts them on a side branch first")
 			   : -1;
 	}
 	*out = w;

@@ -5,6 +5,10 @@
 
 /* LIMITs: events that are kept; bytes of the texts of one. */
 #define EVENTS_MAX 100000
+/* Of one project, lest its user washes away what is told of others. */
+#define EVENTS_OF_MAX 5000
+/* How often it is counted through. */
+#define TRIM_EVERY 64
 #define TEXT_MAX 1024
 #define DETAIL_MAX (8u << 10)
 
@@ -24,15 +28,23 @@ detail_text(json_t *taken)
 }
 
 static int
-trim(struct wr_store *s, int64_t newest, struct wr_err *err)
+trim(struct wr_store *s, const struct wr_uuid *project, int64_t newest, struct wr_err *err)
 {
 	sqlite3_stmt *st;
 
-	if (newest <= EVENTS_MAX)
+	if (project && *project->s) {
+		if (wr_sql_get(s, WR_SQL_EVENT_TRIM_OF, &st, err) < 0)
+			return -1;
+		wr_sql_text(st, 1, project->s);
+		wr_sql_int(st, 2, EVENTS_OF_MAX);
+		if (wr_sql_run(s, WR_SQL_EVENT_TRIM_OF, st, err) < 0)
+			return -1;
+	}
+	if (newest <= EVENTS_MAX || newest % TRIM_EVERY)
 		return 0;
 	if (wr_sql_get(s, WR_SQL_EVENT_TRIM, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, newest - EVENTS_MAX);
+	wr_sql_int(st, 1, EVENTS_MAX - TRIM_EVERY);
 	return wr_sql_run(s, WR_SQL_EVENT_TRIM, st, err);
 }
 
@@ -60,7 +72,7 @@ wr_store_event(struct wr_store *s, const char *who, const struct wr_uuid *projec
 		rc = wr_sql_run(s, WR_SQL_EVENT_PUT, st, err);
 	}
 	if (rc == 0)
-		rc = trim(s, sqlite3_last_insert_rowid(s->db), err);
+		rc = trim(s, project, sqlite3_last_insert_rowid(s->db), err);
 	return wr_store_leave(s, own, rc, err);
 }
 

@@ -67,7 +67,10 @@
 	X(OP_DROP, "DELETE FROM op WHERE id=?1")                                                   \
 	X(EVENT_PUT,                                                                               \
 	  "INSERT INTO event(at,who,project,what,why,detail) VALUES(?1,?2,?3,?4,?5,?6)")           \
-	X(EVENT_TRIM, "DELETE FROM event WHERE seq<=?1")                                           \
+	X(EVENT_TRIM, "DELETE FROM event WHERE seq<=(SELECT seq FROM event ORDER BY seq DESC "     \
+		      "LIMIT 1 OFFSET ?1)")                                                        \
+	X(EVENT_TRIM_OF, "DELETE FROM event WHERE project=?1 AND seq<=(SELECT seq FROM event "     \
+			 "WHERE project=?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)")                  \
 	X(EVENT_SINCE,                                                                             \
 	  "SELECT " WR_EVENT_COLUMNS " FROM event WHERE seq>?1 ORDER BY seq LIMIT ?3")             \
 	X(EVENT_SINCE_OF, "SELECT " WR_EVENT_COLUMNS                                               \

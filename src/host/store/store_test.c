@@ -843,18 +843,46 @@ static void
 test_event__the_newest_hundred_thousand_are_kept(void **state)
 {
 	struct wr_store *s = open_store(*state);
+	uint64_t oldest, newest;
 	json_t *list;
 
 	wr_store_close(s);
 	meddle(*state, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE "
-		       "i<100002) INSERT INTO event(at,who,what,why) SELECT 1,'x','y','z' FROM n");
+		       "i<100100) INSERT INTO event(at,who,what,why) SELECT 1,'x','y','z' FROM n");
 	s = open_store(*state);
-	ok(wr_store_event(s, "x", NULL, "y", "z", NULL, err));
+	for (unsigned i = 0; i < 100; i++)
+		ok(wr_store_event(s, "x", NULL, "y", "z", NULL, err));
 	list = events(s, 0, NULL, 1);
-	assert_int_equal(seq_at(list, 0), 4);
+	oldest = seq_at(list, 0);
 	json_decref(list);
 	list = events(s, UINT64_MAX, NULL, 1);
-	assert_int_equal(seq_at(list, 0), 100003);
+	newest = seq_at(list, 0);
+	json_decref(list);
+	assert_int_equal(newest, 100200);
+	assert_in_range(newest - oldest, 99900, 100000);
+	wr_store_close(s);
+}
+
+static void
+test_event__one_project_does_not_wash_away_the_others(void **state)
+{
+	struct wr_store *s = open_store(*state);
+	struct wr_uuid a, b;
+	json_t *list;
+
+	wr_uuid_new(&a);
+	wr_uuid_new(&b);
+	ok(wr_store_event(s, "x", &b, "y", "theirs", NULL, err));
+	ok(wr_store_event(s, "x", NULL, "refused", "nobody's", NULL, err));
+	ok(wr_store_begin(s, err));
+	for (unsigned i = 0; i < 6000; i++)
+		ok(wr_store_event(s, "x", &a, "settings", "again", NULL, err));
+	ok(wr_store_commit(s, err));
+	list = events(s, 0, NULL, 10000);
+	assert_int_equal(json_array_size(list), 5002);
+	assert_int_equal(seq_at(list, 0), 1);
+	assert_int_equal(seq_at(list, 1), 2);
+	assert_int_equal(seq_at(list, 5001), 6002);
 	json_decref(list);
 	wr_store_close(s);
 }
@@ -960,6 +988,7 @@ main(void)
 	    UNIT(test_event__since_limit_project),
 	    UNIT(test_event__bounded_texts_and_foreign_bytes),
 	    UNIT(test_event__the_newest_hundred_thousand_are_kept),
+	    UNIT(test_event__one_project_does_not_wash_away_the_others),
 	    UNIT(test_token__only_its_hash_is_on_disk),
 	    UNIT(test_token__what_it_may),
 	};

@@ -7,19 +7,36 @@ wr_json_id(json_t *obj, const char *key, const struct wr_id *id)
 	wr_json_str(obj, key, wr_id_hex(id).s);
 }
 
-void
-wr_receipt_notes(json_t *o, const char *key, const struct wr_notes *n)
-{
-	json_t *list = wr_json_array(o, key);
-	WR_SCOPED(wr_freep) char *more = wr_asprintf("%s_more", key);
+/* LIMIT: of what one list names; receipts are kept, and told of by tens. */
+#define NAMED_MAX (128u << 10)
+/* What an entry takes besides its path. */
+#define NAMED_REST 64
 
-	for (size_t i = 0; i < n->count; i++) {
+/* Name what there is room for; gives how many are not named. */
+static uint64_t
+add_notes(json_t *list, const struct wr_notes *n, bool with_bytes)
+{
+	size_t room = NAMED_MAX, i;
+
+	for (i = 0; i < n->count && n->note[i].path_len + NAMED_REST <= room; i++) {
 		json_t *e = wr_json_item(list);
 
 		wr_json_path(e, "path", n->note[i].path, n->note[i].path_len);
 		wr_json_str(e, "reason", n->note[i].reason);
+		if (with_bytes)
+			wr_json_u64(e, "bytes", n->note[i].bytes);
+		room -= n->note[i].path_len + NAMED_REST;
 	}
-	wr_json_u64(o, more, n->more);
+	return n->more + (n->count - i);
+}
+
+void
+wr_receipt_notes(json_t *o, const char *key, const struct wr_notes *n)
+{
+	WR_SCOPED(wr_freep) char *more = wr_asprintf("%s_more", key);
+	json_t *list = wr_json_array(o, key);
+
+	wr_json_u64(o, more, add_notes(list, n, false));
 }
 
 void
@@ -54,13 +71,7 @@ wr_receipt_save(json_t *o, const struct wr_save_result *r, bool dry_run)
 	wr_json_u64(out, "count", r->left_out_files);
 	wr_json_u64(out, "bytes", r->left_out_bytes);
 	list = wr_json_array(out, "largest");
-	for (size_t i = 0; i < r->left_out.count; i++) {
-		json_t *e = wr_json_item(list);
-
-		wr_json_path(e, "path", r->left_out.note[i].path, r->left_out.note[i].path_len);
-		wr_json_str(e, "reason", r->left_out.note[i].reason);
-		wr_json_u64(e, "bytes", r->left_out.note[i].bytes);
-	}
+	(void)add_notes(list, &r->left_out, true); /* count says how many there are */
 	wr_receipt_notes(o, "skipped", &r->skipped);
 }
 

@@ -28,7 +28,11 @@
 	 CAP(LINUX_IMMUTABLE))
 
 /* LIMIT: of address space for tasks that run as users; engines map whole packs. */
+#ifdef __SANITIZE_ADDRESS__
+#define USER_MEMORY 0 /* it reserves terabytes */
+#else
 #define USER_MEMORY (UINT64_C(2) << 30)
+#endif
 #define PROGRESS_NS UINT64_C(200000000)
 
 /* What each may do.  MKNOD and SETFCAP are in none: a user's tree holds no devices and no file
@@ -132,41 +136,6 @@ finish(json_t *taken_result, const struct wr_err *err)
 
 /* ---- arguments ---- */
 
-static int
-base64_value(char c)
-{
-	static const char set[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c ? strchr(set, c) : NULL;
-
-	return at ? (int)(at - set) : -1;
-}
-
-/* What wr_base64 made. False if it is something else. */
-static bool
-base64_decode(const char *s, struct wr_buf *out)
-{
-	size_t len = strlen(s), pad = 0;
-	uint32_t bits = 0;
-
-	if (len % 4)
-		return false;
-	while (pad < 2 && pad < len && s[len - 1 - pad] == '=')
-		pad++;
-	for (size_t i = 0; i < len; i++) {
-		int v = i < len - pad ? base64_value(s[i]) : 0;
-
-		if (v < 0)
-			return false;
-		bits = bits << 6 | (uint32_t)v;
-		if (i % 4 != 3)
-			continue;
-		for (size_t k = 0; k < 3 - (i == len - 1 ? pad : 0); k++)
-			wr_buf_add8(out, (uint8_t)(bits >> (16 - 8 * k)));
-	}
-	return true;
-}
-
 int
 wr_worker_path(const struct wr_worker *w, const char *key, char **out, struct wr_err *err)
 {
@@ -178,7 +147,7 @@ wr_worker_path(const struct wr_worker *w, const char *key, char **out, struct wr
 	*out = NULL;
 	if (!text && !text64)
 		return 0;
-	if (text64 && !base64_decode(text64, &b))
+	if (text64 && !wr_base64_decode(&b, text64, strlen(text64)))
 		return wr_err_set(err, WR_E_INVALID, "%s: not base64", key64);
 	*out = text64 ? wr_beneath_clean(wr_buf_str(&b), b.len, err)
 		      : wr_beneath_clean(text, strlen(text), err);

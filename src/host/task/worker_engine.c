@@ -234,6 +234,7 @@ static void
 save_opts(const struct wr_worker *w, struct wr_save_opts *o)
 {
 	o->max_file_size = wr_json_get_u64(w->args, "max_file_size", 0);
+	o->own_link = wr_json_get_str(w->args, "own_link", NULL);
 	o->wait_s = LOCK_WAIT_S;
 	o->progress = wr_worker_progress;
 	o->root_fd = WR_WORKER_TREE;
@@ -283,24 +284,18 @@ wr_work_save(struct wr_worker *w, struct wr_err *err)
 	if (!r || !trailer || read_exclude(w, &ig, err) < 0 || (tag && check_tag(tag, err) < 0))
 		return NULL;
 	save_opts(w, &o);
+	o.force = wr_json_get_bool(w->args, "force", false);
 	o.branch = wr_json_get_str(w->args, "branch", NULL);
+	if (w->kind == WR_TASK_SALVAGE && !o.branch) {
+		wr_err_set(err, WR_E_INVALID, "branch: which one?");
+		return NULL;
+	}
 	o.ignore = ig;
 	o.what = what;
 	o.trailer = *trailer ? trailer : NULL;
 	o.carry_from_cache = w->kind == WR_TASK_SALVAGE; /* a new branch has nothing of its own */
 	if (wr_repo_lock(r, "save", LOCK_WAIT_S, err) < 0)
 		return NULL;
-	if (w->kind == WR_TASK_SALVAGE) {
-		WR_SCOPED(wr_freep)
-		char *ref = wr_asprintf("refs/heads/%s", o.branch ? o.branch : "");
-		struct wr_id there;
-
-		if (!o.branch || wr_ref_read(r, ref, &there, NULL) == 0) {
-			wr_err_set(err, WR_E_EXISTS, "branch '%s' exists already",
-				   WR_Q(o.branch ? o.branch : ""));
-			return NULL;
-		}
-	}
 	if (wr_save(r, w->tree_path, &o, &res, err) < 0)
 		return NULL;
 	if (tag && res.has_commit)
@@ -541,9 +536,11 @@ restore(struct restoring *rs, struct wr_repo *r, struct wr_reader *rd, struct wr
 	    find_part(rs, rd, err) < 0)
 		return NULL;
 	if (wr_json_get_bool(rs->w->args, "look", false))
-		return json_object();
+		rs->o.dry_run = true;
 	if (open_dest(rs, err) < 0)
 		return NULL;
+	if (wr_json_get_bool(rs->w->args, "look", false))
+		return json_object();
 	whole = !*rs->dest && !*rs->path && !rs->w->copied;
 	if (rs->o.guard && !whole) {
 		wr_err_set(err, WR_E_INVALID, "guard: only the whole tree can be guarded");
@@ -708,7 +705,17 @@ drop_tag(struct wr_repo *r, const char *ref, json_t *dropped, struct wr_err *err
 	return 0;
 }
 
-/* Tags of a prefix whose snapshots are older than asked. */
+/* Made by an operation, and not by a user who likes the prefix: before-1a2b3c4d. */
+static bool
+names_op(const char *tag, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return !strncmp(tag, prefix, n) && strlen(tag + n) == 8 &&
+	       strspn(tag + n, "0123456789abcdef") == 8;
+}
+
+/* Tags of a prefix and an operation whose snapshots are older than asked. */
 static int
 expire(struct wr_worker *w, struct wr_repo *r, struct wr_reader *rd, json_t *dropped,
        struct wr_err *err)
@@ -725,7 +732,7 @@ expire(struct wr_worker *w, struct wr_repo *r, struct wr_reader *rd, json_t *dro
 	for (size_t i = 0; i < refs.count && rc == 0; i++) {
 		struct wr_commit c = WR_COMMIT_INIT;
 
-		if (strncmp(refs.ref[i].name + strlen(TAGS), prefix, strlen(prefix)) != 0 ||
+		if (!names_op(refs.ref[i].name + strlen(TAGS), prefix) ||
 		    wr_repo_read_commit(rd, &refs.ref[i].id, &c, NULL) < 0)
 			continue;
 		if (c.author_time < before)

@@ -46,8 +46,8 @@ wr_admins_load(struct wr_control *c, struct wr_err *err)
 	return 0;
 }
 
-static bool
-is_admin(const struct wr_control *c, uid_t uid)
+bool
+wr_is_admin(const struct wr_control *c, uid_t uid)
 {
 	if (uid == 0 || uid == c->self)
 		return true;
@@ -64,7 +64,7 @@ wr_who_of(struct wr_control *c, uid_t uid, const char *token, struct wr_who *out
 	struct wr_proj_row row = {0};
 
 	wr_who_init(out, uid);
-	if (is_admin(c, uid))
+	if (wr_is_admin(c, uid))
 		wr_who_grant(out, WR_SCOPE_ADMIN, NULL);
 	else if (wr_store_proj_by_uid(c->store, uid, &row, NULL) == 0) {
 		if (row.exclusive)
@@ -106,7 +106,7 @@ wr_refuse(struct wr_control *c, const struct wr_who *who, const struct wr_api_ca
 
 		wr_event(c, "control", NULL, "refused", why, NULL);
 	}
-	wr_err_set(err, WR_E_DENIED, "%s may not %s", who->by, api->summary);
+	wr_err_set(err, WR_E_DENIED, "%s has no right to this: %s", who->by, api->summary);
 	return wr_err_hint(err, "%s",
 			   api->scope == WR_SCOPE_PROJECT
 			       ? "that is for the project's own user and for administrators"

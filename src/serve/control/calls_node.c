@@ -103,7 +103,6 @@ static const char *const level_name[] = {"error", "warning", "ok"};
 
 struct status {
 	struct wr_control *c;
-	const struct wr_who *who;
 	json_t *level[LEVELS];
 	uint64_t count[WR_ST_ERROR + 1];
 };
@@ -147,8 +146,6 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	WR_SCOPED(wr_freep) char *command = NULL;
 	struct wr_err lost = WR_ERR_INIT;
 
-	if (!wr_who_sees(s->who, &r->id))
-		return 0;
 	if (p)
 		wr_row_status(s->c, r, &st);
 	s->count[st.state]++;
@@ -209,7 +206,7 @@ int
 wr_on_status(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	const char *ref = wr_call_str(&q->call, "project");
-	struct status s = {.c = c, .who = &q->who};
+	struct status s = {.c = c};
 	struct wr_proj_row row = {0};
 	json_t *o, *list, *counts;
 	int rc = 0, exit;
@@ -230,7 +227,7 @@ wr_on_status(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	} else {
 		if (q->who.rights & WR_RIGHT_READ)
 			status_volumes(&s);
-		rc = wr_store_proj_each(c->store, 0, status_one, &s, err);
+		rc = wr_rows_seen(c, &q->who, false, status_one, &s, err);
 	}
 	exit = json_array_size(s.level[LEVEL_ERROR])     ? 1
 	       : json_array_size(s.level[LEVEL_WARNING]) ? 3

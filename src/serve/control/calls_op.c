@@ -110,7 +110,9 @@ wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	WR_SCOPED(wr_freep) char *home = NULL;
 	json_t *o;
 
-	if (wr_holder_check(holder_of(q), err) < 0)
+	holders = wr_holders_parse(q->row.holders);
+	if (wr_holder_check(holder_of(q), err) < 0 ||
+	    wr_holder_room(holders, holder_of(q), err) < 0)
 		return -1;
 	wr_row_status(c, &q->row, &st);
 	if (!q->row.desired || !st.active || will_change(c, &q->row.id) ||
@@ -120,7 +122,6 @@ wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		wr_json_str(args, "holder", holder_of(q));
 		return submit(c, q, WR_OP_START, args, err);
 	}
-	holders = wr_holders_parse(q->row.holders);
 	if (wr_holders_add(holders, holder_of(q), wr_clock_wall().s) &&
 	    put_holders(c, &q->row, holders, err) < 0)
 		return -1;
@@ -292,7 +293,6 @@ out:
 
 struct listing {
 	struct wr_control *c;
-	struct wr_req *q;
 	json_t *out;
 	uint64_t left;
 };
@@ -303,8 +303,6 @@ list_op(void *ctx, const struct wr_op_row *r, struct wr_err *err WR_UNUSED)
 	struct listing *l = ctx;
 	json_t *o;
 
-	if (!wr_who_sees(&l->q->who, r->project.s[0] ? &r->project : NULL))
-		return 0;
 	o = wr_json_op(l->c, r);
 	json_object_del(o, "schema");
 	json_array_append_new(l->out, o);
@@ -316,7 +314,7 @@ wr_on_ops(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	const char *ref = wr_call_str(&q->call, "project"), *state = wr_call_str(&q->call, "state");
 	enum wr_op_state st = state ? wr_op_state_parse(state) : WR_OPS_UNSET;
-	struct listing l = {.c = c, .q = q, .left = wr_call_u64(&q->call, "limit", 100)};
+	struct listing l = {.c = c, .left = wr_call_u64(&q->call, "limit", 100)};
 	struct wr_proj_row row = {0};
 	json_t *o;
 	int rc;
@@ -336,7 +334,14 @@ wr_on_ops(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	}
 	o = wr_json_begin("warren.operations/1");
 	l.out = wr_json_array(o, "operations");
-	rc = l.left ? wr_store_op_each(c->store, ref ? &row.id : NULL, st, 0, list_op, &l, err) : 0;
+	rc = 0;
+	if (ref || (q->who.rights & WR_RIGHT_READ))
+		rc = l.left
+			 ? wr_store_op_each(c->store, ref ? &row.id : NULL, st, 0, list_op, &l, err)
+			 : 0;
+	else
+		for (size_t i = 0; rc == 0 && l.left && i < q->who.own_count; i++)
+			rc = wr_store_op_each(c->store, &q->who.own[i], st, 0, list_op, &l, err);
 	wr_proj_row_fini(&row);
 	if (rc < 0) {
 		json_decref(o);

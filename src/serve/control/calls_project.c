@@ -12,7 +12,6 @@
 
 struct listing {
 	struct wr_control *c;
-	struct wr_req *q;
 	json_t *out;
 	const char *state, *name;
 	const char *const *label;
@@ -41,7 +40,7 @@ list_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	const json_t *labels;
 	bool take;
 
-	if (!wr_who_sees(&l->q->who, &r->id) || (l->name && !wr_glob_name(l->name, r->name)))
+	if (l->name && !wr_glob_name(l->name, r->name))
 		return 0;
 	item = wr_json_project(l->c, r, WR_ITEM_LIST);
 	labels = wr_json_get_obj(item, "labels");
@@ -61,7 +60,6 @@ wr_on_list(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	json_t *o = wr_json_begin("warren.projects/1");
 	const char *const *label = NULL;
 	struct listing l = {.c = c,
-			    .q = q,
 			    .out = wr_json_array(o, "projects"),
 			    .state = wr_call_str(&q->call, "state"),
 			    .name = wr_call_str(&q->call, "name")};
@@ -69,8 +67,7 @@ wr_on_list(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 
 	l.label_count = wr_call_list(&q->call, "label", &label);
 	l.label = label;
-	rc = wr_store_proj_each(c->store, wr_call_bool(&q->call, "trashed", false) ? 1 : 0,
-				list_one, &l, err);
+	rc = wr_rows_seen(c, &q->who, wr_call_bool(&q->call, "trashed", false), list_one, &l, err);
 	free((void *)(uintptr_t)label);
 	if (rc < 0) {
 		json_decref(o);
@@ -84,9 +81,9 @@ int
 wr_on_trash(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	json_t *o = wr_json_begin("warren.projects/1");
-	struct listing l = {.c = c, .q = q, .out = wr_json_array(o, "projects")};
+	struct listing l = {.c = c, .out = wr_json_array(o, "projects")};
 
-	if (wr_store_proj_each(c->store, 1, list_one, &l, err) < 0) {
+	if (wr_rows_seen(c, &q->who, true, list_one, &l, err) < 0) {
 		json_decref(o);
 		return -1;
 	}
@@ -146,23 +143,19 @@ reply_settings(struct wr_req *q, const struct wr_settings *s, const char *const 
 }
 
 int
-wr_on_settings_get(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+wr_on_settings_get(struct wr_control *c WR_UNUSED, struct wr_req *q, struct wr_err *err)
 {
-	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_settings set = {0};
-	int rc = wr_place_of_find(c->node, &q->row.id, &place, err);
+	int rc = wr_row_settings(&q->row, &set, err);
 
-	if (rc == 0)
-		rc = wr_settings_load(&place, &set, err);
-	wr_place_of_fini(&place);
 	if (rc == 0)
 		reply_settings(q, &set, NULL, 0);
 	wr_settings_fini(&set);
 	return rc;
 }
 
-/* The row, then the file: a crash in between leaves the database's change undone, and the file
- * rules at the next start. */
+/* The row rules, the file is its copy; a crash in between leaves the change undone, and the next
+ * operation writes the file again. */
 static int
 store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_row *row,
 	       const struct wr_settings *set, struct wr_err *err)
@@ -188,6 +181,24 @@ store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_r
 	return wr_store_commit(c->store, err);
 }
 
+/* Where it is presented it is taken away again, by those who know the place from the settings. */
+static int
+home_moves(struct wr_control *c, struct wr_req *q, const struct wr_settings *set,
+	   const char *before, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *home = wr_settings_home(set, "");
+	const struct wr_proj *p = wr_proj_find(c, &q->row.id);
+	struct wr_status st = {0};
+
+	if (!strcmp(home, before))
+		return 0;
+	wr_row_status(c, &q->row, &st);
+	if (!q->row.desired && !st.active && !(p && (p->run || p->waiting)))
+		return 0;
+	wr_err_set(err, WR_E_BUSY, "home: project '%s' is in use at its present home", set->name);
+	return wr_err_hint(err, "warren stop %s --force, then again", set->name);
+}
+
 int
 wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
@@ -199,13 +210,15 @@ wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	bool by_user = !(q->who.rights & WR_RIGHT_OPERATE);
 	struct wr_proj *p = wr_proj_find(c, &q->row.id);
 	WR_SCOPED(wr_freep) char *why = NULL;
+	WR_SCOPED(wr_freep) char *home = NULL;
 	int rc = -1;
 
 	if (wr_row_volumes(c, &q->row, err) < 0 ||
 	    wr_place_of_find(c->node, &q->row.id, &place, err) < 0 ||
-	    wr_settings_load(&place, &set, err) < 0)
+	    wr_row_settings(&q->row, &set, err) < 0)
 		goto out;
 	before = set.rev;
+	home = wr_settings_home(&set, "");
 	if (rev != UINT64_MAX && rev != before) {
 		wr_err_set(err, WR_E_CHANGED,
 			   "settings of '%s' are at revision %" PRIu64 ", not %" PRIu64, set.name,
@@ -216,6 +229,8 @@ wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	for (size_t i = 0; i < n; i++)
 		if (wr_settings_change(&set, change[i], by_user, false, err) < 0)
 			goto out;
+	if (home_moves(c, q, &set, home, err) < 0)
+		goto out;
 	if (set.rev != before) {
 		set.rev = before + 1; /* one step for all changes of a request */
 		if (store_settings(c, &place, &q->row, &set, err) < 0)
@@ -282,15 +297,17 @@ share_uid(struct wr_control *c, const struct wr_uuid *id, struct wr_err *err)
 	struct wr_settings set = {0};
 	int rc = -1;
 
-	if (wr_row_find(c, id, &row, err) == 0 && row.deleted) {
-		row.exclusive = false;
+	if (wr_row_find(c, id, &row, err) < 0 || wr_row_settings(&row, &set, err) < 0)
+		goto out;
+	set.exclusive = false;
+	set.rev++;
+	if (row.deleted) {
+		wr_row_from_settings(&row, &set);
 		rc = wr_store_proj_put(c->store, &row, err);
-	} else if (*row.id.s && wr_place_of_find(c->node, id, &place, err) == 0 &&
-		   wr_settings_load(&place, &set, err) == 0) {
-		set.exclusive = false;
-		set.rev++;
+	} else if (wr_place_of_find(c->node, id, &place, err) == 0) {
 		rc = store_settings(c, &place, &row, &set, err);
 	}
+out:
 	wr_settings_fini(&set);
 	wr_proj_row_fini(&row);
 	wr_place_of_fini(&place);
@@ -369,6 +386,15 @@ make_settings(struct wr_control *c, const struct wr_call *call, struct wr_settin
 		char *every = wr_asprintf("save_every=%" PRIu64, c->node->config.save_every);
 
 		rc = wr_settings_change(s, every, false, true, err);
+	}
+	if (rc == 0 &&
+	    strcmp(c->node->config.home_pattern, wr_set_key_find("home")->fallback) != 0) {
+		WR_SCOPED(wr_freep)
+		char *home = wr_asprintf("home=%s", c->node->config.home_pattern);
+
+		rc = wr_settings_change(s, home, false, true, err);
+		if (rc < 0)
+			wr_err_wrap(err, "[node] home");
 	}
 	n = wr_call_list(call, "settings", &list);
 	for (size_t i = 0; rc == 0 && i < n; i++)

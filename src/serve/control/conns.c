@@ -420,13 +420,16 @@ wr_front_of(struct wr_control *c, uid_t uid, struct wr_err *err)
 	if (c->front_count >= WR_FRONTS_MAX) {
 		struct wr_ipc quit = {.type = WR_IPC_QUIT, .fd = -1};
 
-		if (!idle) {
+		/* Users together cannot lock out those who could do something about it. */
+		if (!idle && !wr_is_admin(c, uid)) {
 			wr_err_set(err, WR_E_LIMIT, "%d users are connected already",
 				   WR_FRONTS_MAX);
 			return NULL;
 		}
-		idle->quitting = true;
-		front_send(idle, &quit);
+		if (idle) {
+			idle->quitting = true;
+			front_send(idle, &quit);
+		}
 		if (c->front_count >= 2 * WR_FRONTS_MAX) {
 			wr_err_set(err, WR_E_LIMIT, "too many fronts are ending");
 			return NULL;

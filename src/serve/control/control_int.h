@@ -143,6 +143,7 @@ int wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 /* ---- authority (authority.c) ---- */
 
 int wr_admins_load(struct wr_control *c, struct wr_err *err);
+bool wr_is_admin(const struct wr_control *c, uid_t uid);
 /* WR_E_DENIED: a token that is unknown or expired. */
 int wr_who_of(struct wr_control *c, uid_t uid, const char *token, struct wr_who *out,
 	      struct wr_err *err);
@@ -159,7 +160,7 @@ struct wr_proj {
 	bool active;                      /* wanted */
 	bool trouble;                     /* its state is an error */
 	struct wr_op *run, *first, *last; /* run: not in the queue any more */
-	size_t waiting;
+	size_t waiting;                   /* in the queue, or copies into it that wait beside */
 	/* schedule; seconds of the monotonic clock */
 	uint64_t last_scan_s, due_s;
 	uint64_t save_every, idle_timeout;
@@ -181,6 +182,9 @@ void wr_row_from_settings(struct wr_proj_row *r, const struct wr_settings *s);
 int wr_row_settings(const struct wr_proj_row *r, struct wr_settings *out, struct wr_err *err);
 /* The state as it is now: read, and put right if its operation is gone. */
 void wr_row_status(struct wr_control *c, const struct wr_proj_row *r, struct wr_status *out);
+/* Every living project, or every one in the trash, that he may see. */
+int wr_rows_seen(struct wr_control *c, const struct wr_who *who, bool trashed, wr_proj_fn fn,
+		 void *ctx, struct wr_err *err);
 /* WR_E_FAILED with the volume's path if one of its volumes is not there. */
 int wr_row_volumes(struct wr_control *c, const struct wr_proj_row *r, struct wr_err *err);
 /* The index and the disks: rows for what has none, all states put right. */

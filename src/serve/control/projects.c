@@ -62,7 +62,7 @@ wr_proj_rest(struct wr_proj *p)
 	struct wr_control *c = p->c;
 	size_t i;
 
-	if (p->active || p->trouble || p->run || p->first)
+	if (p->active || p->trouble || p->run || p->waiting)
 		return;
 	i = proj_at(c, &p->id);
 	memmove(c->proj + i, c->proj + i + 1, (c->proj_count - i - 1) * sizeof(struct wr_proj *));
@@ -150,7 +150,7 @@ settled(struct wr_control *c, const struct wr_proj_row *r, struct wr_place_of *p
 	struct wr_status next;
 
 	*out = *now;
-	if (wr_settings_load(place, &set, &err) < 0 && wr_row_settings(r, &set, &err) < 0)
+	if (wr_row_settings(r, &set, &err) < 0)
 		return;
 	if (wr_life_settle(place, &set, now, &next)) {
 		WR_SCOPED(wr_freep)
@@ -212,6 +212,25 @@ wr_row_status(struct wr_control *c, const struct wr_proj_row *r, struct wr_statu
 }
 
 int
+wr_rows_seen(struct wr_control *c, const struct wr_who *who, bool trashed, wr_proj_fn fn, void *ctx,
+	     struct wr_err *err)
+{
+	int rc = 0;
+
+	if (who->rights & WR_RIGHT_READ)
+		return wr_store_proj_each(c->store, trashed ? 1 : 0, fn, ctx, err);
+	/* He who has one does not make us look at thousands. */
+	for (size_t i = 0; rc == 0 && i < who->own_count; i++) {
+		struct wr_proj_row row = {0};
+
+		if (wr_row_find(c, &who->own[i], &row, NULL) == 0 && !row.deleted == !trashed)
+			rc = fn(ctx, &row, err);
+		wr_proj_row_fini(&row);
+	}
+	return rc;
+}
+
+int
 wr_row_volumes(struct wr_control *c, const struct wr_proj_row *r, struct wr_err *err)
 {
 	const uint32_t at[] = {r->tree_vol, r->repo_vol};
@@ -228,16 +247,57 @@ wr_row_volumes(struct wr_control *c, const struct wr_proj_row *r, struct wr_err 
 
 /* ---- the index and the disks ---- */
 
+/*
+ * Settings that only their file knows, and that lies where the repositories' user can write: the
+ * identity is believed if the working files are that user's, for only root can have given them to
+ * him; paths that root would act on are not (*out_dropped).
+ */
+static int
+believe(const struct wr_place_of *place, bool trashed, struct wr_settings *set, bool *out_dropped,
+	struct wr_err *err)
+{
+	static const char *const acted_on[] = {"home", "template"};
+	const struct wr_volume *v = &place->node->volume[place->tree_vol];
+	WR_SCOPED(wr_freep)
+	char *at = wr_asprintf("%s%s", trashed ? ".trash/" : "", set->id.s);
+	struct stat st;
+
+	*out_dropped = false;
+	if (!place->node->root_mode)
+		return 0;
+	if (set->uid == 0 || set->uid == place->node->uid)
+		return wr_err_set(err, WR_E_DENIED, "its settings give it to uid %u",
+				  (unsigned)set->uid);
+	if (fstatat(v->projects_fd, at, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_uid != set->uid ||
+	    st.st_gid != set->gid) {
+		wr_err_set(err, WR_E_DENIED,
+			   "its settings give it to uid %u and gid %u, its working files do not",
+			   (unsigned)set->uid, (unsigned)set->gid);
+		return wr_err_hint(err,
+				   "if that is right: install -d -o %u -g %u -m 700 %s/projects/%s",
+				   (unsigned)set->uid, (unsigned)set->gid, v->path, at);
+	}
+	for (size_t i = 0; i < WR_ARRAY_LEN(acted_on); i++)
+		*out_dropped |= json_object_del(set->set, acted_on[i]) == 0;
+	return 0;
+}
+
 static int
 index_project(struct wr_control *c, struct wr_place_of *place, bool trashed, struct wr_err *err)
 {
 	struct wr_proj_row row = {0};
 	struct wr_settings set = {0};
 	struct wr_work work = {0};
+	WR_SCOPED(wr_freep) char *why = NULL;
+	bool dropped;
 	int rc;
 
 	if (wr_settings_load(place, &set, err) < 0)
 		return -1;
+	if (believe(place, trashed, &set, &dropped, err) < 0) {
+		wr_settings_fini(&set);
+		return -1;
+	}
 	wr_row_from_settings(&row, &set);
 	row.tree_vol = (uint32_t)place->tree_vol;
 	row.repo_vol = (uint32_t)place->repo_vol;
@@ -248,10 +308,10 @@ index_project(struct wr_control *c, struct wr_place_of *place, bool trashed, str
 		wr_work_fini(&work);
 	}
 	rc = wr_store_proj_put(c->store, &row, err);
+	why = wr_asprintf("%sunknown to the index%s", trashed ? "in a trash, " : "",
+			  dropped ? "; home and template are to be set again" : "");
 	if (rc == 0)
-		wr_event(c, "control", &set.id, "project.found",
-			 trashed ? "in a trash, unknown to the index" : "unknown to the index",
-			 NULL);
+		wr_event(c, "control", &set.id, "project.found", why, NULL);
 	wr_proj_row_fini(&row);
 	wr_settings_fini(&set);
 	return rc;
@@ -277,7 +337,8 @@ reconcile_one(struct wr_control *c, size_t vol, const struct wr_uuid *id, int co
 				goto out;
 		}
 		if (index_project(c, &place, trashed, &err) < 0) {
-			WR_SCOPED(wr_freep) char *why = wr_strdup(err.msg);
+			WR_SCOPED(wr_freep)
+			char *why = wr_asprintf("%s%s%s", err.msg, *err.hint ? "; " : "", err.hint);
 
 			wr_event(c, "control", id, "project.unreadable", why, NULL);
 		}
@@ -291,18 +352,7 @@ reconcile_one(struct wr_control *c, size_t vol, const struct wr_uuid *id, int co
 	}
 	if (!trashed) {
 		struct wr_status st = {0};
-		struct wr_settings set = {0};
 
-		/* The file rules: a change may have been cut off before the row had it. */
-		if (wr_settings_load(&place, &set, NULL) == 0) {
-			WR_SCOPED(wr_freep) char *before = wr_steal(&row.settings);
-
-			wr_row_from_settings(&row, &set);
-			if ((!before || strcmp(before, row.settings) != 0) &&
-			    wr_store_proj_put(c->store, &row, &err) < 0)
-				wr_log_err(WR_LOG_ERROR, "index a project", &err);
-			wr_settings_fini(&set);
-		}
 		wr_status_load(&place, &st);
 		if (st.state == WR_ST_ERROR)
 			wr_proj_get(c, id)->trouble = true;

@@ -163,20 +163,16 @@ measure_repo(struct wr_control *c, struct wr_proj_row *row)
 	row->repo_bytes = sum;
 }
 
-/* Where the project lies and what its settings are, from the disks. */
+/* Where the project lies, from the disks. */
 static void
 placed_row(struct wr_control *c, struct wr_proj_row *row)
 {
 	struct wr_place_of place = WR_PLACE_OF_INIT;
-	struct wr_settings set = {0};
 
 	if (wr_place_of_find(c->node, &row->id, &place, NULL) == 0) {
 		row->tree_vol = (uint32_t)place.tree_vol;
 		row->repo_vol = (uint32_t)place.repo_vol;
-		if (wr_settings_load(&place, &set, NULL) == 0)
-			wr_row_from_settings(row, &set);
 	}
-	wr_settings_fini(&set);
 	wr_place_of_fini(&place);
 }
 
@@ -281,11 +277,8 @@ record_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, struc
 	struct wr_control *c = o->c;
 	struct wr_proj_row row = {0};
 	bool keep = true;
-	int rc;
+	int rc = op_store(o, err);
 
-	if (wr_store_begin(c->store, err) < 0)
-		return -1;
-	rc = op_store(o, err);
 	if (rc == 0 && wr_row_find(c, &o->row.project, &row, NULL) == 0) {
 		if (state == WR_OPS_DONE)
 			keep = done_row(o, &row, receipt);
@@ -302,11 +295,7 @@ record_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, struc
 			o->p->active = o->p->trouble = false;
 		wr_proj_row_fini(&row);
 	}
-	if (rc < 0) {
-		wr_store_abort(c->store);
-		return -1;
-	}
-	return wr_store_commit(c->store, err);
+	return rc;
 }
 
 static void
@@ -377,22 +366,21 @@ unlink_op(struct wr_op *o)
 			o->c->by_schedule--;
 		return;
 	}
+	p->waiting--;
+	o->c->queued--;
 	while (*at && *at != o) {
 		before = *at;
 		at = &before->next;
 	}
-	if (!*at) {
-		for (at = &o->c->beside; *at && *at != o;)
-			at = &(*at)->next;
-		if (*at)
-			*at = o->next;
+	if (*at) {
+		*at = o->next;
+		if (p->last == o)
+			p->last = before;
 		return;
 	}
+	for (at = &o->c->beside; *at != o;)
+		at = &(*at)->next;
 	*at = o->next;
-	if (p->last == o)
-		p->last = before;
-	p->waiting--;
-	o->c->queued--;
 }
 
 /* The copies that waited for this save of their source. */
@@ -411,8 +399,6 @@ copies_go_on(struct wr_op *save, enum wr_op_state state, const json_t *receipt,
 			at = &o->next;
 			continue;
 		}
-		*at = o->next;
-		o->next = NULL;
 		if (state != WR_OPS_DONE) {
 			err = *why;
 			wr_err_wrap(&err, "save of the source");
@@ -425,6 +411,8 @@ copies_go_on(struct wr_op *save, enum wr_op_state state, const json_t *receipt,
 		op_args_changed(o);
 		if (op_store(o, &err) < 0)
 			wr_log_err(WR_LOG_ERROR, "record an operation", &err);
+		unlink_op(o);
+		o->next = NULL;
 		append(o);
 		wr_timer_on(&c->loop, &o->patience, PATIENCE_S * (uint64_t)WR_SECOND, wait_over);
 	}
@@ -452,6 +440,7 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	struct wr_uuid id = o->row.id;
 	struct wr_buf b = WR_BUF_INIT;
 	bool quiet = is_quiet(o, state, receipt), back = o->back;
+	int rc;
 
 	o->row.state = state;
 	o->row.finished = wr_clock_wall().s;
@@ -474,9 +463,14 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	wr_crash_point("control.op-ended");
 	/* Where the database cannot be written, result.json still has it: the next start reads it.
 	 */
-	if (record_end(o, state, receipt, &err) < 0)
-		wr_log_err(WR_LOG_ERROR, "record the end of an operation", &err);
+	rc = wr_store_begin(c->store, &err);
+	if (rc == 0 && (rc = record_end(o, state, receipt, &err)) < 0)
+		wr_store_abort(c->store);
 	tell_end(o, state, receipt, why);
+	if (rc == 0)
+		rc = wr_store_commit(c->store, &err);
+	if (rc < 0)
+		wr_log_err(WR_LOG_ERROR, "record the end of an operation", &err);
 	if (quiet)
 		p->spare = id;
 	copies_go_on(o, state, receipt, why);
@@ -615,9 +609,14 @@ spawn_op(struct wr_op *o, const char *token, struct wr_err *err)
 	return 0;
 }
 
+/* The settings go along as control knows them: conf/settings.json is a copy, where others than root
+ * can write. */
 static json_t *
-op_request(const struct wr_op *o)
+op_request(const struct wr_op *o, const struct wr_proj_row *row)
 {
+	json_t *conf =
+	    row->settings ? wr_json_parse(row->settings, strlen(row->settings), NULL) : NULL;
+
 	json_t *r = json_object();
 
 	wr_json_u64(r, "format", 1);
@@ -627,6 +626,7 @@ op_request(const struct wr_op *o)
 	wr_json_str(r, "by", o->row.by);
 	wr_json_time(r, "created", o->row.created);
 	json_object_set(r, "args", o->args);
+	wr_json_take(r, "conf", conf ? conf : json_object());
 	return r;
 }
 
@@ -662,6 +662,30 @@ take_lock(struct wr_op *o, struct wr_err *err)
 	return rc;
 }
 
+/* conf/settings.json is for people and other nodes: it shall say what is so. */
+static void
+copy_settings(struct wr_control *c, const struct wr_proj_row *row)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_settings set = {0}, there = {0};
+	struct wr_err err = WR_ERR_INIT;
+	WR_SCOPED(wr_json_freep) json_t *is = NULL;
+	WR_SCOPED(wr_json_freep) json_t *was = NULL;
+
+	if (wr_row_settings(row, &set, NULL) < 0 ||
+	    wr_place_of_find(c->node, &row->id, &place, NULL) < 0)
+		goto out;
+	is = wr_settings_json(&set);
+	if (wr_settings_load(&place, &there, NULL) == 0)
+		was = wr_settings_json(&there);
+	if (!json_equal(is, was) && wr_settings_store(&place, &set, &err) < 0)
+		wr_log_err(WR_LOG_WARNING, "copy the settings", &err);
+out:
+	wr_settings_fini(&there);
+	wr_settings_fini(&set);
+	wr_place_of_fini(&place);
+}
+
 /* The lock is held. */
 static int
 begin_op(struct wr_op *o, struct wr_err *err)
@@ -677,8 +701,10 @@ begin_op(struct wr_op *o, struct wr_err *err)
 		return -1;
 	if (wr_row_volumes(c, &row, err) < 0)
 		goto fail;
+	if (!locks_itself(o->row.kind))
+		copy_settings(c, &row);
 	wish_row(o, &row, now);
-	request = op_request(o);
+	request = op_request(o, &row);
 	(void)wr_opdir_drop(c->node, &o->row.id, NULL); /* of an attempt that was cut off */
 	if (wr_opdir_make(c->node, &o->row.id, request, err) < 0)
 		goto fail;
@@ -931,12 +957,15 @@ wr_op_submit_copy(struct wr_control *c, const struct wr_proj_row *source, struct
 	o = op_new(c, p, w);
 	if (op_store(o, err) < 0) {
 		op_free(o);
+		wr_proj_rest(p);
 		return -1;
 	}
 	*out = o->row.id;
 	save.args = json_object();
 	o->next = c->beside;
 	c->beside = o;
+	p->waiting++;
+	c->queued++;
 	if (wr_op_submit(c, &save, &o->source_save, err) < 0) {
 		struct wr_err why = *err;
 
@@ -971,7 +1000,7 @@ wr_op_cancel(struct wr_op *o, const char *by, struct wr_err *err)
 
 /* The process of an operation whose row has no id of one: the row was not written any more. */
 static pid_t
-find_process(const char *op)
+find_process(const struct wr_control *c, const char *op)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -982,8 +1011,11 @@ find_process(const char *op)
 		WR_SCOPED(wr_freep) char *path = NULL;
 		uint64_t pid;
 		const char *at, *word[4] = {NULL};
+		struct stat st;
 
-		if (wr_parse_u64(e->d_name, &pid, NULL) < 0)
+		/* Anybody may call his process so; it would never end. */
+		if (wr_parse_u64(e->d_name, &pid, NULL) < 0 ||
+		    fstatat(dirfd(d), e->d_name, &st, 0) < 0 || st.st_uid != c->self)
 			continue;
 		path = wr_asprintf("/proc/%s/cmdline", e->d_name);
 		if (wr_read_file(AT_FDCWD, path, 4096, &b, NULL) < 0)
@@ -1057,7 +1089,7 @@ adopt_one(struct wr_control *c, const struct wr_op_row *row)
 	}
 	set_running(o);
 	if (!wr_proc_parse(row->proc, &o->proc)) {
-		pid = find_process(row->id.s);
+		pid = find_process(c, row->id.s);
 		if (pid && wr_proc_id_of(pid, &o->proc, NULL) == 0)
 			snprintf(o->row.proc, sizeof(o->row.proc), "%s",
 				 wr_proc_format(&o->proc).s);

@@ -4,6 +4,8 @@
 #include "base/str.h"
 
 #define MINUTE_NS 60000000000u
+/* LIMIT: each is in the project's row, which is read and written whole. */
+#define HOLDERS_MAX 100
 
 /* ---- authority ---- */
 
@@ -192,6 +194,15 @@ wr_holders_text(const json_t *holders)
 
 	wr_json_write(holders, &b);
 	return wr_buf_detach(&b, NULL);
+}
+
+int
+wr_holder_room(const json_t *holders, const char *name, struct wr_err *err)
+{
+	if (json_array_size(holders) < HOLDERS_MAX || holder_find(holders, name) != SIZE_MAX)
+		return 0;
+	wr_err_set(err, WR_E_LIMIT, "holder: %d hold this project already", HOLDERS_MAX);
+	return wr_err_hint(err, "stop it for one of them: warren stop ID --holder NAME");
 }
 
 int

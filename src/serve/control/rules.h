@@ -64,6 +64,8 @@ bool wr_holders_add(json_t *holders, const char *name, int64_t now);
 bool wr_holders_drop(json_t *holders, const char *name);
 char *wr_holders_text(const json_t *holders); /* caller frees */
 int wr_holder_check(const char *name, struct wr_err *err);
+/* WR_E_LIMIT if there are too many others. */
+int wr_holder_room(const json_t *holders, const char *name, struct wr_err *err);
 
 /* A pattern of names with * and ?. */
 bool wr_glob_name(const char *pattern, const char *name);

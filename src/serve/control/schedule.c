@@ -275,7 +275,7 @@ look_wanted(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED
 	p = wr_proj_get(c, &r->id);
 	wr_proj_refresh(p, r);
 	if (!p->run && !p->first && wr_place_of_find(c->node, &r->id, &place, NULL) == 0 &&
-	    wr_settings_load(&place, &set, NULL) == 0 && !wr_life_presented(&place, &set)) {
+	    wr_row_settings(r, &set, NULL) == 0 && !wr_life_presented(&place, &set)) {
 		wr_grow(&c->back, &c->back_cap, c->back_count + 1, sizeof(*c->back));
 		c->back[c->back_count++] = r->id;
 	}

@@ -176,6 +176,10 @@ on_ended(struct wr_child *ch, int wait_status)
 		wr_err_set(&err, WR_E_FAILED, "the view was ended by signal %d",
 			   WTERMSIG(wait_status));
 	}
+	if (q) {
+		q->stream = NULL;
+		s->q = NULL;
+	}
 	if (q && s->reply) {
 		if (err.code != WR_E_NONE) {
 			wr_req_fail(q, &err);
@@ -187,13 +191,9 @@ on_ended(struct wr_child *ch, int wait_status)
 			wr_json_str(o, "project", q->row.id.s);
 			wr_json_path(o, "path", wr_call_str(&q->call, "path"),
 				     strlen(wr_call_str(&q->call, "path")));
-			q->stream = NULL;
-			s->q = NULL;
 			wr_req_reply(q, 200, 0, o);
 		}
 	} else if (q) {
-		q->stream = NULL;
-		s->q = NULL;
 		wr_req_end(q, exit, &err);
 	}
 	stream_free(s);

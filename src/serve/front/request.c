@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/json.h"
+#include "base/str.h"
 
 static const unsigned statuses[] = {
 #define X(code, name, ex, http, text) [code] = http,
@@ -63,46 +64,6 @@ percent_decode(const char *s, size_t len, bool query, struct wr_buf *out, struct
 	return 0;
 }
 
-static int
-base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Standard base64 with padding, as wr_base64 makes it. */
-static bool
-base64_decode(const char *s, size_t len, struct wr_buf *out)
-{
-	size_t pad = 0;
-	uint32_t bits = 0;
-
-	if (len % 4)
-		return false;
-	while (pad < 2 && pad < len && s[len - 1 - pad] == '=')
-		pad++;
-	for (size_t i = 0; i < len; i++) {
-		int v = i < len - pad ? base64_value(s[i]) : 0;
-
-		if (v < 0)
-			return false;
-		bits = bits << 6 | (uint32_t)v;
-		if (i % 4 == 3) {
-			size_t n = i + 1 == len ? 3 - pad : 3;
-
-			for (size_t k = 0; k < n; k++)
-				wr_buf_add8(out, (uint8_t)(bits >> (16 - 8 * k)));
-			bits = 0;
-		}
-	}
-	return true;
-}
-
 /* ---- fields ---- */
 
 static const struct wr_api_arg *
@@ -160,7 +121,7 @@ add_text(struct wr_call *c, const struct wr_api_arg *a, bool b64, const char *s,
 
 	if (!b64)
 		return wr_call_add(c, a->name, s, len, err);
-	if (!base64_decode(s, len, &b) || (b.len && memchr(b.p, '\0', b.len)))
+	if (!wr_base64_decode(&b, s, len) || (b.len && memchr(b.p, '\0', b.len)))
 		return wr_err_set(err, WR_E_INVALID, "%s_b64: not base64 of bytes without NUL",
 				  a->name);
 	return wr_call_add(c, a->name, wr_buf_str(&b), b.len, err);
