@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* warren repo save: a directory becomes a new snapshot. */
 #include "base/str.h"
+#include "cli/claim.h"
 #include "cli/cli.h"
 #include "cli/out.h"
 #include "cli/receipt.h"
@@ -83,6 +84,7 @@ wr_cmd_repo_save(const struct wr_args *a, struct wr_err *err)
 	struct wr_save_opts o = WR_SAVE_OPTS_INIT;
 	struct wr_save_result res;
 	const char *path = wr_arg_repo(a, err);
+	WR_SCOPED(wr_lock_drop) struct wr_lock claim = WR_LOCK_INIT;
 	struct wr_repo *r;
 	int rc;
 
@@ -100,6 +102,8 @@ wr_cmd_repo_save(const struct wr_args *a, struct wr_err *err)
 	o.threads = (unsigned)wr_arg_u64(a, "threads", 0);
 	o.ignore = wr_ignore_new(NULL, "");
 	rc = read_patterns(a, o.ignore, err);
+	if (rc == 0 && !o.dry_run)
+		rc = wr_claim(r, a->cmd->path, o.wait_s, &claim, err);
 	if (rc == 0) {
 		o.progress = on_progress;
 		o.ctx = wr_progress_begin(a, "saving");

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "base/str.h"
+#include "cli/claim.h"
 #include "cli/cli.h"
 #include "cli/out.h"
 #include "engine/repo/verify.h"
@@ -218,6 +219,7 @@ int
 wr_cmd_repo_verify(const struct wr_args *a, struct wr_err *err)
 {
 	struct run run = {.a = a};
+	WR_SCOPED(wr_lock_drop) struct wr_lock claim = WR_LOCK_INIT;
 	const char *path = wr_arg_repo(a, err);
 	int rc = -1;
 
@@ -230,7 +232,10 @@ wr_cmd_repo_verify(const struct wr_args *a, struct wr_err *err)
 		return -1;
 	run.o.data = wr_arg_flag(a, "data");
 	run.o.threads = (unsigned)wr_arg_u64(a, "threads", 0);
-	rc = wr_arg_flag(a, "repair") ? repair(&run, err) : verify(&run, err);
+	if (!wr_arg_flag(a, "repair"))
+		rc = verify(&run, err);
+	else if (wr_claim(run.repo, a->cmd->path, (int)wr_arg_u64(a, "wait", 0), &claim, err) == 0)
+		rc = repair(&run, err);
 	if (rc == 0) {
 		bool whole = wr_verify_whole(&run.res);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/refcmd.h"
 
+#include "cli/claim.h"
 #include "cli/options.h"
 #include "engine/snap/whoami.h"
 
@@ -115,6 +116,7 @@ wr_refcmd_run(const struct wr_refcmd *c, const struct wr_args *a, struct wr_err 
 	int wait = (int)wr_arg_u64(a, "wait", 0);
 	WR_SCOPED(wr_view_close) struct wr_view v = {0};
 	WR_SCOPED(wr_refs_fini) struct wr_refs refs = {0};
+	WR_SCOPED(wr_lock_drop) struct wr_lock claim = WR_LOCK_INIT;
 
 	if (doomed && a->pos_count)
 		return wr_err_set(err, WR_E_USAGE, "--delete NAME takes no other argument");
@@ -123,7 +125,8 @@ wr_refcmd_run(const struct wr_refcmd *c, const struct wr_args *a, struct wr_err 
 		return wr_err_hint(err, "warren repo %s NAME SNAP, for example main/latest",
 				   c->word);
 	}
-	if (wr_view_open(a, &v, err) < 0)
+	if (wr_view_open(a, &v, err) < 0 ||
+	    ((doomed || a->pos_count) && wr_claim(v.repo, a->cmd->path, wait, &claim, err) < 0))
 		return -1;
 	if (doomed)
 		return delete (c, &v, doomed, wait, err);

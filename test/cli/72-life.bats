@@ -156,3 +156,25 @@ dies_at() {
 	[ ! -e "v/projects/.trash/$id" ]
 	[ ! -e "v/repos/.trash/$id" ]
 }
+
+@test "warren repo on a project's history holds the project's lock, and is refused while an operation has it" {
+	local repo lock
+	start_daemon
+	seeded ann
+	repo=$(echo "$BATS_TEST_TMPDIR"/*/repos/"$(project_id ann)")
+	[ -d "$repo" ]
+	run -0 "$WARREN" repo tag -r "$repo" mine main
+	# held by another, as an operation holds it
+	exec {lock}<>"$repo/conf/lock"
+	flock -n "$lock"
+	run -4 "$WARREN" repo tag -r "$repo" --delete mine
+	[[ $output == *"the project whose history this is: in use"* ]]
+	run -4 "$WARREN" repo save -r "$repo" seed
+	run -4 "$WARREN" repo verify -r "$repo" --repair
+	run -0 "$WARREN" repo snapshots -r "$repo"
+	run -0 "$WARREN" repo verify -r "$repo"
+	exec {lock}>&-
+	run -0 "$WARREN" repo tag -r "$repo" --delete mine
+	# and the other way round: what the command line left is free
+	must POST /v1/projects/ann/save
+}
