@@ -103,3 +103,14 @@ table() {
 	# the root tree in slot A
 	assert_equal "$(od -An -tx1 -j 552 -N 20 "$f" | tr -d ' \n')" "$(tree_of main)"
 }
+
+@test "HTTP: the page has every route of the table with its scope and arguments" {
+	tr -d '\n' <"$ROOT/src/model/api.c" |
+		grep -oE '"(GET|POST|PATCH)",[[:space:]]*"/v1[^"]*",[[:space:]]*WR_SCOPE_[A-Z]+' |
+		sed -E 's/"([A-Z]+)",[[:space:]]*"([^"]*)",[[:space:]]*WR_SCOPE_([A-Z]+)/`\1` `\2` \L\3/' | sort >have
+	[ "$(wc -l <have)" -ge 30 ]
+	table http.md Method | awk -F '\t' '{ print "`" $1 "` `" $2 "` " $3 }' | tr -s '`' | sort >want
+	run -0 diff want have
+	# one argument of each kind of definition
+	grep -qF '| `POST` | `/v1/projects/{id}/restore` | project | **`snapshot` text**, `path` path' "$ROOT/doc/format/http.md"
+}
