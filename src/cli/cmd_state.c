@@ -122,7 +122,7 @@ print_text(const json_t *o)
 		printf(" files");
 	if (bytes)
 		printf(", %s", wr_fmt_bytes(bytes).s);
-	if (json_object_get(p, "percent"))
+	if (json_is_integer(json_object_get(p, "percent")))
 		printf(", %" PRIu64 " %%", wr_json_get_u64(p, "percent", 0));
 	printf(" (since %s)\n", wr_when_text(wr_json_get_time(o, "when", 0)).s);
 	print_line(wr_json_get_str(e, "message", ""));

@@ -482,7 +482,7 @@ wr_report_op(const json_t *op)
 	}
 	if (wr_json_get_u64(p, "files", 0))
 		printf(", %s files", wr_fmt_count(wr_json_get_u64(p, "files", 0)).s);
-	if (wr_json_get_u64(p, "percent", 0))
+	if (json_is_integer(json_object_get(p, "percent")))
 		printf(", %" PRIu64 " %%", wr_json_get_u64(p, "percent", 0));
 	printf("\n");
 	if (e) {

@@ -178,3 +178,36 @@ dies_at() {
 	# and the other way round: what the command line left is free
 	must POST /v1/projects/ann/save
 }
+
+# What an operation shows while it runs: its steps, and whether a percentage between the ends was among it.
+watch_op() {
+	local op=$1 seen='' o
+	while :; do
+		o=$(api GET "/v1/operations/$op") || return 1
+		[ "$(jq -r .state <<<"$o")" = running ] || break
+		seen+=$(jq -r '"\(.step) \(.progress.percent // 0) \(.progress.files_total // 0)"' <<<"$o")$'\n'
+	done
+	jq -e '.state == "done"' <<<"$o" >/dev/null || { echo "$o"; return 1; }
+	printf '%s' "$seen"
+}
+
+@test "steps and progress are live during import, save and restore" {
+	local op tree
+	start_daemon
+	mkdir -p big/many
+	head -c 300000000 /dev/urandom >big/blob
+	(cd big/many && seq 8000 | split -l 1 -a 4 -)
+	chmod -R a+rX big
+	op=$(api POST /v1/projects "$(jq -n --arg d "$PWD/big" '{name: "ann", from: $d}')" | jq -r .id)
+	run -0 watch_op "$op"
+	grep -qE '^import [1-9][0-9]? 8001$' <<<"$output" || { echo "$output"; return 1; }
+	tree=$(tree_path ann)
+	head -c 300000000 /dev/urandom >"$tree/more"
+	op=$(api POST /v1/projects/ann/save '{}' | jq -r .id)
+	run -0 watch_op "$op"
+	grep -qE '^snapshot [1-9][0-9]? 1$' <<<"$output" || { echo "$output"; return 1; }
+	rm -rf "${tree:?}"/*
+	op=$(api POST /v1/projects/ann/undo '{}' | jq -r .id)
+	run -0 watch_op "$op"
+	grep -q '^restore ' <<<"$output" || { echo "$output"; return 1; }
+}

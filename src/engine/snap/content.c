@@ -23,6 +23,8 @@ struct wr_content {
 	uint32_t *off;    /* their offsets */
 	size_t id_cap, off_cap;
 	uint64_t *counter; /* bytes read so far, for progress; may be NULL */
+	void (*tick)(void *ctx);
+	void *tick_ctx;
 };
 
 static int
@@ -76,9 +78,11 @@ wr_content_free(struct wr_content *c)
 }
 
 void
-wr_content_count(struct wr_content *c, uint64_t *counter)
+wr_content_count(struct wr_content *c, uint64_t *counter, void (*tick)(void *ctx), void *ctx)
 {
 	c->counter = counter;
+	c->tick = tick;
+	c->tick_ctx = ctx;
 }
 
 struct batch {
@@ -263,6 +267,8 @@ wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 		memmove(c->block, c->block + used, left);
 		if (c->counter)
 			__atomic_fetch_add(c->counter, (uint64_t)n, __ATOMIC_RELAXED);
+		if (c->tick)
+			c->tick(c->tick_ctx);
 	}
 	res.bytes = off;
 	if (finish(c, &res, err) < 0)

@@ -17,8 +17,9 @@ struct wr_content; /* buffers of one thread */
 struct wr_content *wr_content_new(struct wr_pool *pool, struct wr_sink *sink, unsigned split_bits);
 void wr_content_free(struct wr_content *c);
 
-/* Add the bytes read from files to *counter, atomically, block by block (progress). */
-void wr_content_count(struct wr_content *c, uint64_t *counter);
+/* Add the bytes read from files to *counter, atomically, block by block, and tell who listens
+ * (progress); tick may be NULL. */
+void wr_content_count(struct wr_content *c, uint64_t *counter, void (*tick)(void *ctx), void *ctx);
 
 struct wr_content_result {
 	struct wr_id id;

@@ -458,6 +458,17 @@ save_entry(struct dir *d, struct worker *k, struct ent *e)
 }
 
 static void
+tell_progress(void *ctx)
+{
+	struct walk *w = ctx;
+
+	if (w->in->o->progress)
+		w->in->o->progress(w->in->o->ctx, "save", w->files_done, w->todo_files,
+				   __atomic_load_n(&w->bytes_read, __ATOMIC_RELAXED),
+				   w->todo_bytes);
+}
+
+static void
 save_range(void *ctx, size_t lo, size_t hi)
 {
 	struct dir *d = ctx;
@@ -467,10 +478,7 @@ save_range(void *ctx, size_t lo, size_t hi)
 	for (size_t i = lo; i < hi && !w->failed; i++)
 		if (!d->ent[i].skip && d->ent[i].d_type != DT_DIR)
 			save_entry(d, k, &d->ent[i]);
-	if (w->in->o->progress)
-		w->in->o->progress(w->in->o->ctx, "save", w->files_done, w->todo_files,
-				   __atomic_load_n(&w->bytes_read, __ATOMIC_RELAXED),
-				   w->todo_bytes);
+	tell_progress(w);
 }
 
 /* ---- one directory ---- */
@@ -899,7 +907,7 @@ wr_save_walk(const struct wr_walk_in *in, struct wr_walk_out *out, struct wr_err
 		w.worker[i].reader = wr_reader_new(in->repo);
 		w.worker[i].content =
 		    wr_content_new(in->pool, in->sink, wr_repo_config(in->repo)->split_bits);
-		wr_content_count(w.worker[i].content, &w.bytes_read);
+		wr_content_count(w.worker[i].content, &w.bytes_read, tell_progress, &w);
 	}
 	wr_pool_push(in->pool, save_dir, d);
 	wr_pool_run(in->pool);

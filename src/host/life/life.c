@@ -322,6 +322,15 @@ wr_life_load(struct wr_life *l, struct wr_err *err)
 	return 0;
 }
 
+static void
+status_begin(struct wr_life *l, enum wr_state state)
+{
+	l->status = (struct wr_status){.state = state, .when = l->started, .epoch = 1};
+	snprintf(l->status.op, sizeof(l->status.op), "%s", l->op.s);
+	snprintf(l->status.op_kind, sizeof(l->status.op_kind), "%s", wr_op_kind_name(l->kind));
+	snprintf(l->status.node, sizeof(l->status.node), "%s", l->node->id.s);
+}
+
 int
 wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 {
@@ -345,11 +354,9 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 			   wr_state_name(l->before.state), wr_op_kind_name(l->kind));
 		return wr_err_hint(err, "warren status %s", l->set.name);
 	}
-	l->status = (struct wr_status){
-	    .state = next, .when = l->started, .active = l->before.active, .epoch = l->set.epoch};
-	snprintf(l->status.op, sizeof(l->status.op), "%s", l->op.s);
-	snprintf(l->status.op_kind, sizeof(l->status.op_kind), "%s", wr_op_kind_name(l->kind));
-	snprintf(l->status.node, sizeof(l->status.node), "%s", l->node->id.s);
+	status_begin(l, next);
+	l->status.active = l->before.active;
+	l->status.epoch = l->set.epoch;
 	if (wr_life_stays_wrong(&l->before, l->kind))
 		l->status.error = l->before.error; /* for whoever settles this, if we cannot */
 	if (wr_status_store(&l->place, &l->status, true, err) < 0)
@@ -562,6 +569,7 @@ open_request(struct wr_life *l, const char *root, const char *op, struct wr_err 
 		return wr_err_set(err, WR_E_INVALID, "'%s' is no id of a project", WR_Q(s));
 	l->args = wr_json_get_obj(l->request, "args");
 	snprintf(l->tag, sizeof(l->tag), "before-%.8s", l->op.s);
+	status_begin(l, WR_ST_ABSENT); /* until the project's own state says more */
 	return 0;
 }
 

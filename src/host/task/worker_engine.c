@@ -187,6 +187,15 @@ wr_work_inspect(struct wr_worker *w, struct wr_err *err)
 
 /* ---- save ---- */
 
+/* The engine's second pass makes the snapshot. */
+static void
+save_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total, uint64_t bytes,
+	      uint64_t bytes_total)
+{
+	wr_worker_progress(ctx, strcmp(step, "save") ? step : "snapshot", files, files_total, bytes,
+			   bytes_total);
+}
+
 static int
 read_exclude(const struct wr_worker *w, struct wr_ignore **out, struct wr_err *err)
 {
@@ -236,7 +245,7 @@ save_opts(const struct wr_worker *w, struct wr_save_opts *o)
 	o->max_file_size = wr_json_get_u64(w->args, "max_file_size", 0);
 	o->own_link = wr_json_get_str(w->args, "own_link", NULL);
 	o->wait_s = LOCK_WAIT_S;
-	o->progress = wr_worker_progress;
+	o->progress = save_progress;
 	o->root_fd = WR_WORKER_TREE;
 	o->one_file_system = true;
 	o->no_mounts = true;
@@ -374,7 +383,9 @@ struct restoring {
 	struct wr_restore_opts o;
 	char *path, *dest; /* both clean */
 	bool is_dir;
-	char *name; /* of a file */
+	struct wr_id tree; /* of a directory */
+	char *name;        /* of a file */
+	struct wr_counting count;
 };
 
 /* NAME.from-SNAPSHOT, with a number if that is taken. */
@@ -451,6 +462,16 @@ open_dest(struct restoring *rs, struct wr_err *err)
 	return rs->o.dest_fd < 0 ? wr_err_wrap(err, "open the place of '%s'", WR_Q(rs->dest)) : 0;
 }
 
+static void
+restore_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total, uint64_t bytes,
+		 uint64_t bytes_total)
+{
+	struct wr_counting *n = ctx;
+
+	(void)files_total;
+	wr_worker_progress(NULL, step, files, n->total, bytes, bytes_total);
+}
+
 static int
 read_restore(struct restoring *rs, struct wr_id *guard, struct wr_err *err)
 {
@@ -475,7 +496,8 @@ read_restore(struct restoring *rs, struct wr_id *guard, struct wr_err *err)
 	o->no_safety = true; /* the operation has made one */
 	o->no_mounts = true;
 	o->wait_s = LOCK_WAIT_S;
-	o->progress = wr_worker_progress;
+	o->progress = restore_progress;
+	o->ctx = &rs->count;
 	o->owned = json_object_get(a, "uid") != NULL;
 	o->uid = (uid_t)wr_json_get_u64(a, "uid", rs->w->uid);
 	o->gid = (gid_t)wr_json_get_u64(a, "gid", rs->w->gid);
@@ -501,6 +523,7 @@ find_part(struct restoring *rs, struct wr_reader *rd, struct wr_err *err)
 	if (!rs->path || wr_at_find(rd, &rs->snap.tree, rs->path, strlen(rs->path), &at, err) < 0)
 		return -1;
 	rs->is_dir = at.is_dir;
+	rs->tree = at.tree;
 	return 0;
 }
 
@@ -531,6 +554,7 @@ restore(struct restoring *rs, struct wr_repo *r, struct wr_reader *rd, struct wr
 	struct wr_id guard;
 	json_t *o;
 	bool whole;
+	int rc;
 
 	if (read_exclude(rs->w, &ig, err) < 0 || read_restore(rs, &guard, err) < 0 ||
 	    find_part(rs, rd, err) < 0)
@@ -557,7 +581,11 @@ restore(struct restoring *rs, struct wr_repo *r, struct wr_reader *rd, struct wr
 		wr_random_name(name, sizeof(name), ".warren-tmp-");
 		full = wr_asprintf("/proc/self/fd/%d/%s", WR_WORKER_TREE, name);
 	}
-	if (wr_restore(r, &rs->snap, rs->path, full, &rs->o, &res, err) < 0)
+	if (rs->is_dir)
+		wr_counting_begin(&rs->count, r, &rs->tree);
+	rc = wr_restore(r, &rs->snap, rs->path, full, &rs->o, &res, err);
+	wr_counting_end(&rs->count);
+	if (rc < 0)
 		return NULL;
 	o = restore_receipt(rs, &res);
 	wr_restore_result_fini(&res);
@@ -619,6 +647,7 @@ bring_out(struct wr_worker *w, struct wr_repo *r, const struct wr_save_result *s
 {
 	struct wr_restore_opts o = WR_RESTORE_OPTS_INIT;
 	struct wr_snap snap = {.commit = saved->commit, .tree = saved->tree, .time = saved->time};
+	struct wr_counting all = {.total = saved->files};
 	struct stat st;
 
 	o.dest_fd = WR_WORKER_TREE;
@@ -627,7 +656,8 @@ bring_out(struct wr_worker *w, struct wr_repo *r, const struct wr_save_result *s
 	o.gid = (gid_t)wr_json_get_u64(w->args, "gid", w->gid);
 	o.no_safety = true;
 	o.no_mounts = true;
-	o.progress = import_progress;
+	o.progress = restore_progress;
+	o.ctx = &all;
 	if (wr_restore(r, &snap, NULL, w->tree_path, &o, out, err) < 0)
 		return wr_err_wrap(err, "bring in what was imported");
 	/* A home is its user's alone, whatever the source was. */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
- * worker_engine.c, worker_adopt.c, worker_tree.c, worker_user.c and worker_read.c.
+ * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c and worker_read.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "engine/snap/notes.h"
 #include "host/task/receipt.h"
@@ -56,6 +59,21 @@ json_t *wr_work_hook(struct wr_worker *w, struct wr_err *err);
 /* For wr_save_opts, wr_restore_opts and the rest: at most five lines a second. Any thread. */
 void wr_worker_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			uint64_t bytes, uint64_t bytes_total);
+/* Counts the files of a tree in a thread of its own (worker_count.c). */
+struct wr_counting {
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	struct wr_repo *repo;
+	struct wr_id tree;
+	uint64_t files;
+	atomic_ullong total; /* 0: not known yet */
+	atomic_bool stop;
+	bool begun;
+};
+void wr_counting_begin(struct wr_counting *n, struct wr_repo *r, const struct wr_id *tree);
+void wr_counting_end(struct wr_counting *n); /* harmless without begin */
+
 /* Argument key (or key_b64), clean: *out is NULL if it was not given. Caller frees. */
 int wr_worker_path(const struct wr_worker *w, const char *key, char **out, struct wr_err *err);
 /* A name for a new entry of the home: no slash, not "." or "..". */
