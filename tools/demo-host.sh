@@ -59,7 +59,6 @@ count() {
 	done
 	echo "${n:-0}"
 }
-state() { "$warren" state "$1" --json | jq -r .state; }
 
 if [ "$(id -u)" = 0 ]; then
 	user=(--user nobody)
@@ -111,7 +110,7 @@ before=$(count)
 head -c 400000000 /dev/urandom >"$home/big"
 op=$("$warren" save alice --no-wait --json | jq -r .id)
 for _ in $(seq 200); do
-	[ "$(state alice)" != saving ] || break
+	[ "$("$warren" state alice --json | jq -r '.state == "saving" and (.progress.percent // 0) > 0')" != true ] || break
 	sleep 0.01
 done
 run state alice

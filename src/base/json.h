@@ -45,12 +45,6 @@ void wr_json_write(const json_t *o, struct wr_buf *out);
 /* LIMITs for foreign text: 32 levels; the caller bounds its length. Duplicate keys, NUL in strings
  * and text behind the value are refused. WR_E_INVALID with line and column. New reference. */
 json_t *wr_json_parse(const void *p, size_t len, struct wr_err *err);
-/* The next two are in sys (json_file.c), for this folder opens no files. */
-/* dirfd/name, an object of at most max bytes with member "format" (a number) <= format.
- * WR_E_NOT_FOUND, WR_E_CORRUPT (names the file), WR_E_UNSUPPORTED with both numbers. */
-json_t *wr_json_load(int dirfd, const char *name, size_t max, uint64_t format, struct wr_err *err);
-/* Replace dirfd/name durably (wr_replace_file). */
-int wr_json_save(int dirfd, const char *name, const json_t *o, int mode, struct wr_err *err);
 
 /* Members of objects we expect: absent or of another type gives the default. Borrowed. */
 const char *wr_json_get_str(const json_t *obj, const char *key, const char *otherwise);

@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "model/text.h"
 #include "host/life/life.h"
 #include "host/runner/runner.h"
 #include "host/task/task.h"
@@ -66,7 +67,7 @@ static int
 unknown_command(const char *group, const char *word, struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) const char **list = wr_cmd_children(group);
-	const char *near = wr_did_you_mean(word, list), *space = *group ? " " : "";
+	const char *near = wr_near(word, list), *space = *group ? " " : "";
 
 	if (*word == '-') {
 		wr_err_set(err, WR_E_USAGE, "unknown option '%s'", WR_Q(word));

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include "base/str.h"
+#include "model/text.h"
 
 struct wr_optval {
 	const struct wr_opt *opt;
@@ -128,59 +129,6 @@ wr_cmd_synopsis(const struct wr_cmd *cmd)
 	return wr_buf_detach(&b, NULL);
 }
 
-/* ---- did you mean ---- */
-
-/* Edits that turn a into b: insert, delete, replace, swap of neighbours.  Both are short. */
-static unsigned
-distance(const char *a, const char *b)
-{
-	enum { MAX = 32 };
-	size_t n = strlen(a), m = strlen(b);
-	unsigned d[MAX + 1][MAX + 1];
-
-	if (n > MAX || m > MAX)
-		return UINT32_MAX;
-	for (size_t i = 0; i <= n; i++)
-		d[i][0] = (unsigned)i;
-	for (size_t j = 0; j <= m; j++)
-		d[0][j] = (unsigned)j;
-	for (size_t i = 1; i <= n; i++) {
-		for (size_t j = 1; j <= m; j++) {
-			unsigned best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-
-			best = WR_MIN(best, d[i - 1][j] + 1);
-			best = WR_MIN(best, d[i][j - 1] + 1);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				best = WR_MIN(best, d[i - 2][j - 2] + 1);
-			d[i][j] = best;
-		}
-	}
-	return d[n][m];
-}
-
-const char *
-wr_did_you_mean(const char *word, const char *const *list)
-{
-	const char *found = NULL;
-	/* A third of the word may be wrong; "xy" is near nothing. */
-	unsigned best = (unsigned)WR_MIN(strlen(word) / 3 + 1, (size_t)3) + 1;
-
-	if (strlen(word) < 2)
-		return NULL;
-	for (; *list; list++) {
-		unsigned d = distance(word, *list);
-
-		/* The beginning of exactly what was meant is near, however much is missing. */
-		if (strlen(word) >= 3 && !strncmp(*list, word, strlen(word)))
-			d = WR_MIN(d, 1u);
-		if (d < best) {
-			best = d;
-			found = *list;
-		}
-	}
-	return found;
-}
-
 /* ---- parsing ---- */
 
 static int
@@ -204,7 +152,7 @@ unknown_option(const struct wr_cmd *cmd, const char *name, size_t len, struct wr
 	names = wr_calloc(n + 1, sizeof(*names));
 	for (size_t i = 0; i < n; i++)
 		names[i] = wr_cmd_opt(cmd, i)->name;
-	near = wr_did_you_mean(word, names);
+	near = wr_near(word, names);
 	wr_err_set(err, WR_E_USAGE, "unknown option '--%s'", WR_Q(word));
 	if (near)
 		return wr_err_hint(err, "did you mean '--%s'?", near);

@@ -110,7 +110,4 @@ int wr_arg_choice(const struct wr_args *a, const char *name, int otherwise);
 /* The repository: argument REPO if the command has one, --repo, $WARREN_REPO. WR_E_USAGE. */
 const char *wr_arg_repo(const struct wr_args *a, struct wr_err *err);
 
-/* The word of a list (ends with NULL) that was probably meant; NULL if none is near. */
-const char *wr_did_you_mean(const char *word, const char *const *list);
-
 #endif

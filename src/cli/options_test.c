@@ -314,23 +314,6 @@ test_synopsis__brackets(void **state)
 	free(s);
 }
 
-static void
-test_did_you_mean__near_and_far(void **state)
-{
-	static const char *const list[] = {"save", "snapshots", "restore", "stat", "ls", NULL};
-
-	(void)state;
-	assert_string_equal(wr_did_you_mean("sav", list), "save");
-	assert_string_equal(wr_did_you_mean("svae", list), "save");
-	assert_string_equal(wr_did_you_mean("snap", list), "snapshots");
-	assert_string_equal(wr_did_you_mean("restroe", list), "restore");
-	assert_string_equal(wr_did_you_mean("status", list), "stat");
-	assert_null(wr_did_you_mean("xyzzy", list));
-	assert_null(wr_did_you_mean("", list));
-	assert_null(wr_did_you_mean("a", list));
-	assert_null(wr_did_you_mean("a-word-of-far-more-than-thirty-two-letters", list));
-}
-
 int
 main(void)
 {
@@ -347,7 +330,6 @@ main(void)
 	    cmocka_unit_test(test_parse__the_first_may_be_left_out),
 	    cmocka_unit_test(test_parse__durations),
 	    cmocka_unit_test(test_synopsis__brackets),
-	    cmocka_unit_test(test_did_you_mean__near_and_far),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

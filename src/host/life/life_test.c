@@ -8,6 +8,8 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -22,7 +24,7 @@
 #include "host/task/task.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
-#include "sys/mount.h"
+#include "sys/bind.h"
 #include "sys/proc.h"
 
 #define NODE_USER 65534 /* nobody: bup wants a user with a name */
@@ -165,7 +167,7 @@ conf_of(const struct project *p)
 		WR_SCOPED(wr_freep)
 		char *path = wr_asprintf("%s/%s/%s/conf/settings.json", volume, at[i], p->id.s);
 
-		conf = wr_json_load(AT_FDCWD, path, 1 << 20, 1, NULL);
+		conf = wr_file_load(AT_FDCWD, path, 1 << 20, "format", 1, NULL);
 	}
 	return conf ? conf : json_null();
 }

@@ -13,7 +13,7 @@
 
 #include "sys/clock.h"
 #include "sys/fs.h"
-#include "sys/mount.h"
+#include "sys/bind.h"
 
 /* LIMIT: of /proc/self/mountinfo; a host with 10,000 active projects has about 2 MiB. */
 #define MOUNTINFO_MAX ((size_t)64 << 20)

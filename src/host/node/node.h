@@ -113,8 +113,8 @@ int wr_node_lock(struct wr_node *n, struct wr_lock *out, struct wr_err *err);
 /* ---- small JSON files (file.c) ---- */
 
 /* A regular file at dirfd/name of at most max bytes, whose member `format_key` is a number of at
- * most `format`. As wr_json_load, but a link is WR_E_CORRUPT and nothing in its place can make it
- * hang. */
+ * most `format`. WR_E_NOT_FOUND, WR_E_UNSUPPORTED with both numbers, WR_E_CORRUPT (names the file;
+ * also for a link); nothing in its place can make it hang. */
 json_t *wr_file_load(int dirfd, const char *name, size_t max, const char *format_key,
 		     uint64_t format, struct wr_err *err);
 /* Replace dirfd/name. WR_E_LIMIT for what wr_file_load would not read again. durable: else only

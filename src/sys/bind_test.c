@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bind mounts, in a name space of mounts of this process's own. */
-#include "sys/mount.h"
+#include "sys/bind.h"
 
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bind mounts of homes. All paths are the daemon's own, never a user's. */
-#ifndef WR_MOUNT_H
-#define WR_MOUNT_H
-
-/* The C library has a header of this name, which ours hides; whoever asks for either gets both. */
-#if __INCLUDE_LEVEL__ > 0
-#include_next <sys/mount.h>
-#endif
+#ifndef WR_BIND_H
+#define WR_BIND_H
 
 #include "base/err.h"
 
