@@ -2,9 +2,11 @@
 /* warren create, start, stop, restart, save, restore, undo, copy, chown: operations on a project.
  */
 #include <limits.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/follow.h"
+#include "cli/out.h"
 #include "cli/project.h"
 
 static void
@@ -184,6 +186,21 @@ wr_cmd_copy(const struct wr_args *a, struct wr_err *err)
 
 /* ---- create ---- */
 
+/* A bare one, as bup and git make them. */
+static bool
+is_repository(const char *dir)
+{
+	static const char *const parts[] = {"HEAD", "objects", "refs"};
+	bool is = true;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(parts); i++) {
+		WR_SCOPED(wr_freep) char *path = wr_asprintf("%s/%s", dir, parts[i]);
+
+		is = is && access(path, F_OK) == 0;
+	}
+	return is;
+}
+
 int
 wr_cmd_create(const struct wr_args *a, struct wr_err *err)
 {
@@ -199,6 +216,11 @@ wr_cmd_create(const struct wr_args *a, struct wr_err *err)
 	/* The daemon stands in another directory. */
 	if (from && !realpath(from, full))
 		return wr_err_sys(err, "--from '%s'", WR_Q(from));
+	if (from && !wr_arg_flag(a, "adopt") && is_repository(full))
+		wr_remark(
+		    "HINT: '%s' is a repository, and its files become the project's; to take over "
+		    "its history give --adopt",
+		    WR_Q(from));
 	if (wr_client_init(&b.client, a, err) < 0)
 		return -1;
 	wr_ask_init(&b.req, WR_API_CREATE, NULL);

@@ -386,6 +386,14 @@ open_db(struct wr_store *s, bool read_only, struct wr_err *err)
 	return 0;
 }
 
+void
+wr_store_relax(struct wr_store *s, bool on)
+{
+	wr_assert(!s->in_group);
+	/* Where that fails they are durable, as always. */
+	(void)exec(s, on ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", NULL);
+}
+
 int
 wr_store_open(const char *path, bool read_only, struct wr_store **out, struct wr_err *err)
 {

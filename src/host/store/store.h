@@ -24,6 +24,9 @@ void wr_store_close(struct wr_store *s);
 int wr_store_begin(struct wr_store *s, struct wr_err *err);
 int wr_store_commit(struct wr_store *s, struct wr_err *err);
 void wr_store_abort(struct wr_store *s);
+/* While on, commits outlive the process and not a power failure; a later durable one carries them
+ * along. Outside of groups. */
+void wr_store_relax(struct wr_store *s, bool on);
 
 /* ---- projects ---- */
 

@@ -248,12 +248,7 @@ wr_on_status(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 			wr_json_u64(counts, wr_state_name((enum wr_state)i), s.count[i]);
 	wr_json_u64(o, "exit", (uint64_t)exit);
 	wr_proj_row_fini(&row);
-	if (rc < 0) {
-		json_decref(o);
-		return -1;
-	}
-	wr_req_reply(q, 200, 0, o);
-	return 0;
+	return wr_req_answer(q, rc, o);
 }
 
 /* ---- top ---- */
@@ -364,10 +359,5 @@ wr_on_events(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		}
 	}
 	wr_proj_row_fini(&row);
-	if (rc < 0) {
-		json_decref(o);
-		return -1;
-	}
-	wr_req_reply(q, 200, 0, o);
-	return 0;
+	return wr_req_answer(q, rc, o);
 }

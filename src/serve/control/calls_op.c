@@ -343,12 +343,7 @@ wr_on_ops(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		for (size_t i = 0; rc == 0 && l.left && i < q->who.own_count; i++)
 			rc = wr_store_op_each(c->store, &q->who.own[i], st, 0, list_op, &l, err);
 	wr_proj_row_fini(&row);
-	if (rc < 0) {
-		json_decref(o);
-		return -1;
-	}
-	wr_req_reply(q, 200, 0, o);
-	return 0;
+	return wr_req_answer(q, rc, o);
 }
 
 static void

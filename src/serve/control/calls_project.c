@@ -69,12 +69,7 @@ wr_on_list(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	l.label = label;
 	rc = wr_rows_seen(c, &q->who, wr_call_bool(&q->call, "trashed", false), list_one, &l, err);
 	free((void *)(uintptr_t)label);
-	if (rc < 0) {
-		json_decref(o);
-		return -1;
-	}
-	wr_req_reply(q, 200, 0, o);
-	return 0;
+	return wr_req_answer(q, rc, o);
 }
 
 int

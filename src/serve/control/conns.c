@@ -173,6 +173,17 @@ wr_req_reply(struct wr_req *q, unsigned http, int exit, json_t *body)
 	front_send(f, &m);
 }
 
+int
+wr_req_answer(struct wr_req *q, int rc, json_t *body)
+{
+	if (rc < 0) {
+		json_decref(body);
+		return -1;
+	}
+	wr_req_reply(q, 200, 0, body);
+	return 0;
+}
+
 static unsigned
 http_of(enum wr_err_code code)
 {

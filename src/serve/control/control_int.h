@@ -101,6 +101,8 @@ void wr_fronts_answer_waiting(struct wr_control *c);
 
 /* Answers; the request is gone then. */
 void wr_req_reply(struct wr_req *q, unsigned http, int exit, json_t *body_taken);
+/* The end of a handler: rc < 0 gives -1 and drops the body, otherwise it is the answer. */
+int wr_req_answer(struct wr_req *q, int rc, json_t *body_taken);
 void wr_req_fail(struct wr_req *q, const struct wr_err *err);
 /* The answer is what comes out of the pipe (taken), until wr_req_end. */
 void wr_req_stream(struct wr_req *q, const char *type, int pipe_fd);

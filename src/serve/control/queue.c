@@ -756,6 +756,7 @@ kick(struct wr_proj *p)
 	struct wr_control *c = p->c;
 	struct wr_op *o = p->first;
 	struct wr_err err = WR_ERR_INIT;
+	int rc;
 
 	if (!o || p->run || o->again.on || c->draining || c->running >= WR_RUNNING_MAX)
 		return;
@@ -770,7 +771,12 @@ kick(struct wr_proj *p)
 	o->next = NULL;
 	wr_timer_off(&c->loop, &o->patience);
 	set_running(o);
-	if (begin_op(o, &err) == 0)
+	/* That a save runs is worth nothing after a power failure: it is queued then, and harms
+	 * nothing. */
+	wr_store_relax(c->store, o->row.kind == WR_OP_SAVE);
+	rc = begin_op(o, &err);
+	wr_store_relax(c->store, false);
+	if (rc == 0)
 		return;
 	/* A process that was started goes on, whatever the database says. */
 	if (o->child.pid)
