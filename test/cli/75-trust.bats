@@ -44,8 +44,10 @@ settings_file() {
 
 # hold_save NAME: a save of it that is stopped in its middle; prints its process
 hold_save() {
-	local id f
-	head -c 200M /dev/urandom >"$(tree_path "$1")/large"
+	local id f size=200M
+	# Sanitizers make it ten times slower.
+	[ -z "${WARREN_SANITIZED-}" ] || size=20M
+	head -c "$size" /dev/urandom >"$(tree_path "$1")/large"
 	id=$(api POST "/v1/projects/$1/save" '{}' | jq -r .id)
 	while read -r f; do
 		grep -aqs '@op' "$f" || continue

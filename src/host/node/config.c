@@ -16,7 +16,7 @@ enum kind { TEXT, PROGRAM, PLACE, CGROUP, PATTERN, COUNT, SPAN, OCTAL, RANGE };
 /* section, key, kind, field, default, least, most (0: none), help */
 #define CONFIG_KEYS(X)                                                                        \
 	X("node", "home", PATTERN, home_pattern, "/home/{name}", 0, 0,                        \
-	  "where homes are presented; {name} and {id} are filled in")                         \
+	  "where homes of new projects are presented; {name} and {id} are filled in")         \
 	X("node", "admins", TEXT, admins, "root", 0, 0,                                       \
 	  "users, by name or uid and separated by commas, who may do everything")             \
 	X("node", "uid_range", RANGE, uid_first, "700000-799999", 1, UINT32_MAX - 1,          \
