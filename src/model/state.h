@@ -7,9 +7,10 @@
  *   absent ---------> stopped ------> starting -----> running ------> stopping -----> stopped
  *                        |                               | save / restore: saving, and back
  *                        | save, restore: saving, and back to where it was
- *   a step that fails: error (with step and reason); the same operation, or one that starts or
- * stops, leads out of it. A save harms and mends nothing: a project in error that is saved is in
- * error again. running -- restart --> restarting --> running
+ *   running -- restart --> restarting --> running
+ *   a step that fails: error, with step and reason. The same operation leads out of it, or one
+ *   that starts or stops. A save mends nothing: a project in error that is saved is in error
+ *   again; nor do other files mend a start or stop that failed.
  */
 #ifndef WR_STATE_H
 #define WR_STATE_H

@@ -211,3 +211,20 @@ watch_op() {
 	run -0 watch_op "$op"
 	grep -q '^restore ' <<<"$output" || { echo "$output"; return 1; }
 }
+
+@test "what is wrong with a start stays wrong until a start or stop: neither a save nor an undo hides it" {
+	start_daemon
+	seeded ann 'command=exit 7'
+	run -0 do_op POST /v1/projects/ann/start '{}'
+	[[ $output == *'"failed"'* ]]
+	[ "$(state_of ann)" = error ]
+	edit ann f changed
+	must POST /v1/projects/ann/save
+	[ "$(state_of ann)" = error ]
+	must POST /v1/projects/ann/undo '{}'
+	[ "$(state_of ann)" = error ]
+	api GET /v1/projects/ann/state | jq -e '.error.message | test("command")'
+	api PATCH /v1/projects/ann/settings '{"set": ["command=exec sleep 600"]}' | jq -e .rev
+	must POST /v1/projects/ann/start '{}'
+	[ "$(state_of ann)" = running ]
+}

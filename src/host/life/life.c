@@ -403,11 +403,21 @@ store_result(struct wr_life *l, json_t *receipt, const struct wr_err *why, int e
 	return wr_opdir_result_store(l->op_fd, o, err);
 }
 
+static bool
+changes_files(enum wr_op_kind k)
+{
+	return k == WR_OP_RESTORE || k == WR_OP_UNDO || k == WR_OP_COPY;
+}
+
 bool
 wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind)
 {
+	enum wr_op_kind blame = wr_op_kind_parse(before->op_kind);
+
 	/* Where no operation is to blame, the state could not be read; now it can. */
-	return before->state == WR_ST_ERROR && *before->op && kind == WR_OP_SAVE;
+	if (before->state != WR_ST_ERROR || !*before->op)
+		return false;
+	return kind == WR_OP_SAVE || (changes_files(kind) && !changes_files(blame));
 }
 
 bool

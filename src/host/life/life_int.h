@@ -78,7 +78,8 @@ json_t *wr_life_receipt(const struct wr_life *l, const char *schema);
 void wr_life_processes(struct wr_life *l, struct wr_runner_status *out);
 /* Is there no command, or does what it started live? */
 bool wr_life_runs(struct wr_life *l);
-/* A project in error that is saved is in error again: a save mends nothing. */
+/* A project in error that is saved is in error again: a save mends nothing; nor does a restore a
+ * start that failed. */
 bool wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind);
 /* The lock file of the project that conf_fd belongs to, for operations that were not handed one. */
 int wr_life_lock_conf(struct wr_life *l, int conf_fd, struct wr_err *err);

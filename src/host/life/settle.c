@@ -67,7 +67,7 @@ wr_life_settle(struct wr_place_of *p, const struct wr_settings *set, const struc
 		return true;
 	}
 	/* A save of a project in error: that is what it still is. */
-	if (kind == WR_OP_SAVE && now->error.code != WR_E_NONE) {
+	if (now->state == WR_ST_SAVING && now->error.code != WR_E_NONE) {
 		*out = (struct wr_status){.state = WR_ST_ERROR,
 					  .when = now->when,
 					  .active = active,
