@@ -290,12 +290,16 @@ def threads(n, fn, *a):
 def settle():
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        rc, o = warren("op", "list")
+        # What is desired comes back a few at a time after a restart of the daemon: its operation may be yet to come.
+        rc, o = warren("list")
+        due = [x["name"] for x in o.get("projects", [])
+               if x["desired"] and not x["state"]["active"] and x["state"]["state"] != "error"]
+        rc2, o = warren("op", "list")
         live = [x for x in o.get("operations", []) if x["state"] in ("queued", "running")]
-        if rc == 0 and not live:
+        if rc == rc2 == 0 and not live and not due:
             return
         time.sleep(0.1)
-    fault(f"operations that never end: {[(x['kind'], x['name'], x['state']) for x in live]}")
+    fault(f"operations that never end: {[(x['kind'], x['name'], x['state']) for x in live]}, due: {due}")
 
 
 def mounted(path):
@@ -319,6 +323,9 @@ def check(projects):
             fault(f"{p.name}: its lock is held")
         home = s["home"]
         shown = mounted(home) if ROOT else os.path.islink(home)
+        if (st["state"] == "stopped") == shown:
+            print(p.name, json.dumps(s), [(x["kind"], x["state"], x["by"], x["created"], x["started"], x["finished"])
+                                          for x in warren("op", "list", "--project", p.name)[1]["operations"][:6]])
         if st["state"] != "error" and shown != st["active"]:
             fault(f"{p.name}: state {st['state']}, active {st['active']}, home {'shown' if shown else 'not shown'}")
         r = runtime(p)

@@ -18,6 +18,7 @@
 
 /* LIMIT: volumes of one node. */
 #define VOLUMES_MAX 64
+#define LOCK_WAIT_S 2
 
 struct wr_node *
 wr_node_new(void)
@@ -427,7 +428,8 @@ wr_node_lock(struct wr_node *n, struct wr_lock *out, struct wr_err *err)
 	WR_SCOPED(wr_freep) char *holder = NULL;
 	WR_SCOPED(wr_closep) int control_fd = -1;
 
-	if (wr_lock_take(out, n->state_fd, "lock", 0, note, NULL, &why) < 0) {
+	/* A child of a daemon that was killed may hold it between fork and exec. */
+	if (wr_lock_take(out, n->state_fd, "lock", LOCK_WAIT_S, note, NULL, &why) < 0) {
 		if (why.code != WR_E_BUSY) {
 			if (err)
 				*err = why;
