@@ -228,3 +228,22 @@ watch_op() {
 	must POST /v1/projects/ann/start '{}'
 	[ "$(state_of ann)" = running ]
 }
+
+@test "a stop that was cut off shows in every list, also after another operation and a new daemon" {
+	start_daemon
+	seeded ann 'command=exec sleep 600'
+	must POST /v1/projects/ann/start '{}'
+	dies_at life.stop.begun POST /v1/projects/ann/stop '{}'
+	seen() {
+		api GET /v1/projects | jq -r '.projects[0].state | "\(.state) \(.active)"'
+	}
+	[ "$(seen)" = "error true" ]
+	must POST /v1/projects/ann/save
+	[ "$(seen)" = "error true" ]
+	stop_daemon
+	start_daemon
+	[ "$(seen)" = "error true" ]
+	api GET /v1/status | jq -e '.projects[0].level == "error"'
+	must POST /v1/projects/ann/stop '{}'
+	[ "$(seen)" = "stopped false" ]
+}

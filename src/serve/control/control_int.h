@@ -160,7 +160,7 @@ struct wr_proj {
 	struct wr_control *c;
 	struct wr_uuid id;
 	bool active;                      /* wanted */
-	bool trouble;                     /* its state is an error */
+	bool restless;                    /* its state is not at rest, wanted or not */
 	struct wr_op *run, *first, *last; /* run: not in the queue any more */
 	size_t waiting;                   /* in the queue, or copies into it that wait beside */
 	/* schedule; seconds of the monotonic clock */

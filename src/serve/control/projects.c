@@ -62,7 +62,7 @@ wr_proj_rest(struct wr_proj *p)
 	struct wr_control *c = p->c;
 	size_t i;
 
-	if (p->active || p->trouble || p->run || p->waiting)
+	if (p->active || p->restless || p->run || p->waiting)
 		return;
 	i = proj_at(c, &p->id);
 	memmove(c->proj + i, c->proj + i + 1, (c->proj_count - i - 1) * sizeof(struct wr_proj *));
@@ -167,13 +167,23 @@ settled(struct wr_control *c, const struct wr_proj_row *r, struct wr_place_of *p
 	wr_settings_fini(&set);
 }
 
+/* What is not in memory is told without a look at the disk, so what is not at rest has to be. */
+static void
+note_rest(struct wr_control *c, const struct wr_uuid *id, const struct wr_status *st)
+{
+	bool restless = st->active || (st->state != WR_ST_STOPPED && st->state != WR_ST_ABSENT);
+	struct wr_proj *p = restless ? wr_proj_get(c, id) : wr_proj_find(c, id);
+
+	if (p)
+		p->restless = restless;
+}
+
 void
 wr_row_status(struct wr_control *c, const struct wr_proj_row *r, struct wr_status *out)
 {
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_proj *p = wr_proj_find(c, &r->id);
 	struct wr_status now = {0};
-	bool trouble;
 
 	if (wr_place_of_find(c->node, &r->id, &place, NULL) < 0) {
 		/* Being made, in the trash, or gone. */
@@ -204,11 +214,7 @@ wr_row_status(struct wr_control *c, const struct wr_proj_row *r, struct wr_statu
 			settled(c, r, &place, &now, out);
 	}
 	wr_place_of_fini(&place);
-	trouble = out->state == WR_ST_ERROR;
-	if (trouble && !p)
-		p = wr_proj_get(c, &r->id);
-	if (p)
-		p->trouble = trouble;
+	note_rest(c, &r->id, out);
 }
 
 int
@@ -354,8 +360,6 @@ reconcile_one(struct wr_control *c, size_t vol, const struct wr_uuid *id, int co
 		struct wr_status st = {0};
 
 		wr_status_load(&place, &st);
-		if (st.state == WR_ST_ERROR)
-			wr_proj_get(c, id)->trouble = true;
 		/* Whatever else is not at rest may be out of date: after a reboot nothing runs. */
 		if (st.state != WR_ST_STOPPED && st.state != WR_ST_ABSENT &&
 		    st.state != WR_ST_ERROR) {
@@ -365,6 +369,7 @@ reconcile_one(struct wr_control *c, size_t vol, const struct wr_uuid *id, int co
 			if (!(p && p->run) && !wr_life_lock_held(&place, &note))
 				settled(c, &row, &place, &st, &st);
 		}
+		note_rest(c, id, &st);
 	}
 out:
 	wr_proj_row_fini(&row);

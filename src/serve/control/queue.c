@@ -292,7 +292,7 @@ record_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, struc
 		if (rc == 0 && keep)
 			wr_proj_refresh(o->p, &row);
 		if (!keep)
-			o->p->active = o->p->trouble = false;
+			o->p->active = o->p->restless = false;
 		wr_proj_row_fini(&row);
 	}
 	return rc;
@@ -440,6 +440,8 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	struct wr_uuid id = o->row.id;
 	struct wr_buf b = WR_BUF_INIT;
 	bool quiet = is_quiet(o, state, receipt), back = o->back;
+	struct wr_proj_row row = {0};
+	struct wr_status st = {0};
 	int rc;
 
 	o->row.state = state;
@@ -477,6 +479,11 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	while (o->waiters)
 		wr_req_reply_op(o->waiters, &id);
 	json_decref(receipt);
+	/* What it left may not be at rest, also where nobody wants the project active. */
+	if (wr_row_find(c, &p->id, &row, NULL) == 0) {
+		wr_row_status(c, &row, &st);
+		wr_proj_row_fini(&row);
+	}
 	op_free(o);
 	trim(c, &p->id);
 	if (back)
