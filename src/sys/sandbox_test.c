@@ -20,38 +20,10 @@
 #include <cmocka.h>
 
 #include "sys/fs.h"
+#include "sys/test_dir.h"
 #include "sys/proc.h"
 
 #define NOBODY 65534
-
-struct dir {
-	char path[64];
-	int fd;
-};
-
-static int
-setup(void **state)
-{
-	struct dir *d = wr_calloc(1, sizeof(*d));
-
-	snprintf(d->path, sizeof(d->path), "/tmp/sandbox_test.XXXXXX");
-	if (!mkdtemp(d->path) || chmod(d->path, 0755) < 0)
-		return -1;
-	d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*state = d;
-	return d->fd < 0 ? -1 : 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct dir *d = *state;
-	int rc = wr_remove_tree(AT_FDCWD, d->path, NULL);
-
-	close(d->fd);
-	free(d);
-	return rc;
-}
 
 static void
 need(unsigned walls)

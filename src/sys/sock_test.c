@@ -15,35 +15,7 @@
 #include <cmocka.h>
 
 #include "sys/fs.h"
-
-struct dir {
-	char path[64];
-	int fd;
-};
-
-static int
-setup(void **state)
-{
-	struct dir *d = wr_calloc(1, sizeof(*d));
-
-	snprintf(d->path, sizeof(d->path), "/tmp/sock_test.XXXXXX");
-	if (!mkdtemp(d->path))
-		return -1;
-	d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*state = d;
-	return d->fd < 0 ? -1 : 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct dir *d = *state;
-	int rc = wr_remove_tree(AT_FDCWD, d->path, NULL);
-
-	close(d->fd);
-	free(d);
-	return rc;
-}
+#include "sys/test_dir.h"
 
 /* ---- named ---- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files, locks, crash points and clocks, against the real kernel. */
 #include "sys/fs.h"
+#include "sys/test_dir.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -14,35 +15,6 @@
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/lock.h"
-
-struct dir {
-	char path[64];
-	int fd;
-};
-
-static int
-setup(void **state)
-{
-	struct dir *d = wr_calloc(1, sizeof(*d));
-
-	snprintf(d->path, sizeof(d->path), "/tmp/sys_test.XXXXXX");
-	if (!mkdtemp(d->path))
-		return -1;
-	d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*state = d;
-	return d->fd < 0 ? -1 : 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct dir *d = *state;
-	int rc = wr_remove_tree(AT_FDCWD, d->path, NULL);
-
-	close(d->fd);
-	free(d);
-	return rc;
-}
 
 static void
 put(const struct dir *d, const char *name, const char *text)
