@@ -195,14 +195,14 @@ watch_op() {
 	local op tree
 	start_daemon
 	mkdir -p big/many
-	head -c 300000000 /dev/urandom >big/blob
+	head -c 600000000 /dev/urandom >big/blob
 	(cd big/many && seq 8000 | split -l 1 -a 4 -)
 	chmod -R a+rX big
 	op=$(api POST /v1/projects "$(jq -n --arg d "$PWD/big" '{name: "ann", from: $d}')" | jq -r .id)
 	run -0 watch_op "$op"
 	grep -qE '^import [1-9][0-9]? 8001$' <<<"$output" || { echo "$output"; return 1; }
 	tree=$(tree_path ann)
-	head -c 300000000 /dev/urandom >"$tree/more"
+	head -c 900000000 /dev/urandom >"$tree/more"
 	op=$(api POST /v1/projects/ann/save '{}' | jq -r .id)
 	run -0 watch_op "$op"
 	grep -qE '^snapshot [1-9][0-9]? 1$' <<<"$output" || { echo "$output"; return 1; }

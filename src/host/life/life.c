@@ -16,7 +16,7 @@
 
 #define LOCK_FD 3
 /* LIMIT: progress is written at most that often. */
-#define PROGRESS_NS UINT64_C(200000000)
+#define PROGRESS_NS UINT64_C(100000000)
 
 /* Set by SIGTERM; read by the wait for a worker. */
 static volatile int cancel;

@@ -33,7 +33,7 @@
 #else
 #define USER_MEMORY (UINT64_C(2) << 30)
 #endif
-#define PROGRESS_NS UINT64_C(200000000)
+#define PROGRESS_NS UINT64_C(50000000)
 
 /* What each may do.  MKNOD and SETFCAP are in none: a user's tree holds no devices and no file
  * capabilities that he could not have made. */

@@ -56,7 +56,7 @@ json_t *wr_work_hook(struct wr_worker *w, struct wr_err *err);
 
 /* ---- worker.c ---- */
 
-/* For wr_save_opts, wr_restore_opts and the rest: at most five lines a second. Any thread. */
+/* For wr_save_opts, wr_restore_opts and the rest: at most 20 lines a second. Any thread. */
 void wr_worker_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			uint64_t bytes, uint64_t bytes_total);
 /* Counts the files of a tree in a thread of its own (worker_count.c). */
