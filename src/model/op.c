@@ -11,7 +11,8 @@ static const struct {
     [WR_OP_RESTORE] = {"restore", true},  [WR_OP_UNDO] = {"undo", true},
     [WR_OP_CHOWN] = {"chown", true},      [WR_OP_COPY] = {"copy", true},
     [WR_OP_DELETE] = {"delete", false},   [WR_OP_UNDELETE] = {"undelete", false},
-    [WR_OP_PURGE] = {"purge", false},
+    [WR_OP_PURGE] = {"purge", false},     [WR_OP_REPLICATE] = {"replicate", true},
+    [WR_OP_UPDATE] = {"update", true},
 };
 
 static const char *const states[] = {

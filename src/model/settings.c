@@ -9,6 +9,9 @@
 #define FOREIGN_MAX 64
 #define YEAR (365u * 86400)
 
+static const char *const isolations[] = {"freeze", "run", "stop", NULL};
+static const char *const replica_trees[] = {"warm", "eager", "none", NULL};
+
 const struct wr_set_key wr_set_keys[] = {
     {.key = "autostart",
      .kind = WR_SET_BOOL,
@@ -68,6 +71,11 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = "200000",
      .min = 100,
      .help = "files and directories that there may be"},
+    {.key = "isolation",
+     .kind = WR_SET_CHOICE,
+     .fallback = "freeze",
+     .choices = isolations,
+     .help = "what its processes do on a host that has lost sight of the other replicas"},
     {.key = "max_file_size",
      .kind = WR_SET_SIZE,
      .fallback = "1T",
@@ -84,6 +92,11 @@ const struct wr_set_key wr_set_keys[] = {
      .min = 8,
      .max = 1 << 22,
      .help = "processes and threads that there may be"},
+    {.key = "replica_tree",
+     .kind = WR_SET_CHOICE,
+     .fallback = "warm",
+     .choices = replica_trees,
+     .help = "which replicas keep working files too: warm: one, within 15 min; eager: all; none"},
     {.key = "save_every",
      .kind = WR_SET_DURATION,
      .fallback = "5min",

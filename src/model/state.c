@@ -78,7 +78,7 @@ static const struct {
     {S(SAVING), K(RESTORE) | K(UNDO) | K(COPY), BAD_END, BOTH(ERROR)},
 
     /* Says its step, and can be done again at any time. */
-    {STEADY, K(CHOWN), E(BEGIN) | ANY_END, STAYS},
+    {STEADY, K(CHOWN) | K(UPDATE) | K(REPLICATE), E(BEGIN) | ANY_END, STAYS},
 
     /* Stops first where it has to. */
     {STEADY, K(DELETE), E(BEGIN), BOTH(STOPPING)},
@@ -138,17 +138,12 @@ wr_state_row(size_t i, struct wr_transition *out)
 
 /* ---- steps ---- */
 
-const char *const wr_step_names[] = {"init_repo",      "import",
-				     "restore",        "salvage",
-				     "create_account", "set_quota",
-				     "sync_template",  "present_home",
-				     "run_hooks",      "start_processes",
-				     "stop_processes", "unmount",
-				     "scan",           "snapshot",
-				     "replicate",      "thin",
-				     "rebuild",        "chown",
-				     "trash",          "purge",
-				     "copy",           NULL};
+const char *const wr_step_names[] = {
+    "init_repo",      "import",        "restore",      "salvage",   "create_account",
+    "set_quota",      "sync_template", "present_home", "run_hooks", "start_processes",
+    "stop_processes", "unmount",       "scan",         "snapshot",  "replicate",
+    "thin",           "rebuild",       "chown",        "trash",     "purge",
+    "copy",           "open",          "release",      "update",    NULL};
 
 bool
 wr_step_known(const char *step)
@@ -174,6 +169,57 @@ u64_or_null(json_t *o, const char *key, uint64_t v, bool known)
 		wr_json_u64(o, key, v);
 	else
 		wr_json_null(o, key);
+}
+
+/* Each place that a save goes to. */
+static void
+add_targets(json_t *o, const struct wr_status *s)
+{
+	json_t *list;
+
+	if (!s->target_count)
+		return;
+	list = wr_json_array(o, "targets");
+	for (size_t i = 0; i < s->target_count; i++) {
+		const struct wr_status_target *t = &s->target[i];
+		json_t *e = json_object();
+
+		wr_json_str(e, "node", t->node);
+		wr_json_str(e, "name", t->name);
+		wr_json_str(e, "state", t->state);
+		wr_json_u64(e, "done", t->done);
+		u64_or_null(e, "total", t->total, t->total > 0);
+		json_array_append_new(list, e);
+	}
+}
+
+static int get_word(const json_t *o, const char *key, char *out, size_t size, struct wr_err *err);
+
+static int
+get_targets(const json_t *o, struct wr_status *s, struct wr_err *err)
+{
+	const json_t *list = wr_json_get_arr(o, "targets"), *e;
+	size_t i;
+
+	json_array_foreach(list, i, e)
+	{
+		struct wr_status_target *t = &s->target[i];
+		struct wr_uuid id;
+
+		if (i >= WR_STATUS_TARGETS)
+			return wr_err_set(err, WR_E_CORRUPT, "state: more than %d targets",
+					  WR_STATUS_TARGETS);
+		if (get_word(e, "node", t->node, sizeof(t->node), err) < 0 ||
+		    get_word(e, "state", t->state, sizeof(t->state), err) < 0)
+			return -1;
+		if (!wr_uuid_parse(t->node, &id))
+			return wr_err_set(err, WR_E_CORRUPT, "state: a target is no node");
+		snprintf(t->name, sizeof(t->name), "%s", wr_json_get_str(e, "name", ""));
+		t->done = wr_json_get_u64(e, "done", 0);
+		t->total = wr_json_get_u64(e, "total", 0);
+		s->target_count = i + 1;
+	}
+	return 0;
 }
 
 static void
@@ -210,6 +256,7 @@ wr_status_json(const struct wr_status *s)
 	wr_json_time(o, "when", s->when);
 	str_or_null(o, "step", s->step);
 	add_progress(o, s);
+	add_targets(o, s);
 	str_or_null(o, "op", s->op);
 	str_or_null(o, "op_kind", s->op_kind);
 	wr_json_bool(o, "active", s->active);
@@ -281,6 +328,8 @@ wr_status_parse(const json_t *o, struct wr_status *out, struct wr_err *err)
 		s.bytes = wr_json_get_u64(p, "bytes", 0);
 		s.bytes_total = wr_json_get_u64(p, "bytes_total", 0);
 	}
+	if (get_targets(o, &s, err) < 0)
+		return -1;
 	s.active = wr_json_get_bool(o, "active", false);
 	s.epoch = wr_json_get_u64(o, "epoch", 1);
 	if (e)

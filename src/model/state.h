@@ -48,7 +48,8 @@ enum wr_state_event {
  * A failed or interrupted save leads to where the project was (running if active, else stopped): a
  * save harms nothing.  A failed start, stop, restart, restore, undo, copy, delete: error; a
  * restore, undo, copy or delete that was refused: where the project was.  A create, an undelete and
- * a purge begin in absent and stay there until they are done; a chown changes no state.
+ * a purge begin in absent and stay there until they are done; a chown, an update and a replicate
+ * change no state.
  */
 enum wr_state wr_state_next(enum wr_state from, enum wr_op_kind kind, enum wr_state_event ev,
 			    bool active);
@@ -66,8 +67,16 @@ extern const char
     *const wr_step_names[]; /* ends with NULL: init_repo import restore salvage create_account
 			       set_quota sync_template present_home run_hooks
 			       start_processes stop_processes unmount scan snapshot
-			       replicate thin rebuild chown trash purge copy */
+			       replicate thin rebuild chown trash purge copy open release update */
 bool wr_step_known(const char *step);
+
+/* One place that a save goes to, while it does. LIMIT: as many as a project has members. */
+#define WR_STATUS_TARGETS 9
+struct wr_status_target {
+	char node[37], name[64];
+	char state[16];       /* "connecting", "sending", "waiting", "done", "failed" */
+	uint64_t done, total; /* bytes; total 0: not known */
+};
 
 /* conf/state.json, format 1. */
 struct wr_status {
@@ -76,8 +85,10 @@ struct wr_status {
 	char step[32];        /* "" = none */
 	uint64_t done, total; /* of unit; total 0: not known */
 	char unit[16];        /* "files", "bytes"; "" = no progress is known */
-	uint64_t files, files_total, bytes, bytes_total; /* both, while it is known */
-	char op[37];                                     /* the operation's id, "" = none */
+	uint64_t files, files_total, bytes, bytes_total;   /* both, while it is known */
+	struct wr_status_target target[WR_STATUS_TARGETS]; /* step "replicate" */
+	size_t target_count;
+	char op[37]; /* the operation's id, "" = none */
 	char op_kind[16];
 	bool active;    /* the home is presented and processes may run */
 	uint64_t epoch; /* 1 with one member */
@@ -85,7 +96,8 @@ struct wr_status {
 	struct wr_err error; /* code WR_E_NONE: none */
 };
 /* {"v":1,"state","when","step","progress":{"done","total","unit","percent","files","files_total",
- * "bytes","bytes_total"},"op","op_kind","active","epoch","node","error"}; absent members are null.
+ * "bytes","bytes_total"},"targets"?,"op","op_kind","active","epoch","node","error"}; absent members
+ * are null.
  */
 json_t *wr_status_json(const struct wr_status *s);
 int wr_status_parse(const json_t *o, struct wr_status *out, struct wr_err *err);

@@ -172,12 +172,18 @@ test_status__there_and_back(void **state)
 	(void)state;
 	wr_err_set(&s.error, WR_E_NOSPACE, "it is full");
 	wr_err_hint(&s.error, "free some");
+	s.target[0] = (struct wr_status_target){
+	    .node = ID, .name = "b", .state = "sending", .done = 5, .total = 6};
+	s.target_count = 1;
 	o = wr_status_json(&s);
 	assert_int_equal(wr_json_get_u64(wr_json_get_obj(o, "progress"), "percent", 0), 75);
+	assert_int_equal(json_array_size(wr_json_get_arr(o, "targets")), 1);
 	assert_string_equal(wr_json_get_str(o, "when", ""), "2026-11-22T10:15:30Z");
 	assert_int_equal(wr_status_parse(o, &back, &err), 0);
 	json_decref(o);
 	assert_memory_equal(&back.when, &s.when, sizeof(s.when));
+	assert_int_equal(back.target_count, 1);
+	assert_memory_equal(&back.target[0], &s.target[0], sizeof(s.target[0]));
 	assert_int_equal(back.state, s.state);
 	assert_string_equal(back.step, s.step);
 	assert_string_equal(back.unit, s.unit);

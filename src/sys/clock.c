@@ -31,3 +31,11 @@ wr_clock_mono_ns(void)
 
 	return (uint64_t)t.s * 1000000000u + t.ns;
 }
+
+uint64_t
+wr_clock_boot_ns(void)
+{
+	struct wr_ts t = now(CLOCK_BOOTTIME);
+
+	return (uint64_t)t.s * 1000000000u + t.ns;
+}

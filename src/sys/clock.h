@@ -10,5 +10,7 @@
 struct wr_ts wr_clock_inode(void);
 struct wr_ts wr_clock_wall(void);
 uint64_t wr_clock_mono_ns(void);
+/* Since boot, suspended or not: what leases count by. */
+uint64_t wr_clock_boot_ns(void);
 
 #endif
