@@ -4,7 +4,8 @@
 # test/cli, all through TAP.
 #   check.sh BUILD [PART]   PART: only suites whose name contains it
 # Suites run side by side, except bats files that say "# alone" in their first ten lines: those
-# measure time or use what there is only one of.
+# measure time or use what there is only one of.  "# once: REASON" there: not repeated with
+# sanitizers, because it runs little of our own code and takes long.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -87,10 +88,22 @@ is_alone() {
 	[[ $2 == *.bats ]] && head -n 10 "${2##* }" | grep -q '^# alone'
 }
 
+# Why a suite is not repeated with sanitizers; empty: it is.
+why_once() {
+	[[ -n ${WARREN_SANITIZED-} && $2 == *.bats ]] &&
+		head -n 10 "${2##* }" | sed -n 's/^# once: //p'
+}
+
 alone=()
 running=0
 while IFS=$'\t' read -r name cmd; do
 	[[ $name == *"$part"* ]] || continue
+	why=$(why_once "$name" "$cmd")
+	if [ -n "$why" ]; then
+		printf '%-24s not repeated with sanitizers: %s\n' "$name" "$why"
+		skipped=$((skipped + 1))
+		continue
+	fi
 	if is_alone "$name" "$cmd"; then
 		alone+=("$name" "$cmd")
 		continue

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it compares texts
 # The frame of the command line: table, help, manual pages and completions say the same.
 
 bats_require_minimum_version 1.5.0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it compares documents with tables
 # The test vectors of doc/format: the tables are read from the documents and held against the binary.
 
 bats_require_minimum_version 1.5.0

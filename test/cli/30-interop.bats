@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: most of its time is that of bup and git
 # Real bup and git are the judges: ids equal bup's, each reads what the other wrote, both save to one
 # repository in turn, and what git leaves behind is read too.
 
