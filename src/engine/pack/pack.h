@@ -93,6 +93,31 @@ void wr_packw_abort(struct wr_packw *w); /* NULL is fine */
 /* Remove what killed writers left; only under the repository's lock. */
 int wr_packw_clean(int objects_fd, struct wr_err *err);
 
+/* DURABLE: the last steps of publishing: from_fd/pack and from_fd/idx, both synced, become
+ * objects/pack/NAME.pack and .idx, the index last; then the directory is synced. */
+int wr_pack_publish(int from_fd, int objects_fd, const char *name, struct wr_err *err);
+
+/*
+ * Entries as bytes (raw.c), for those who move packs.  An entry is head and zlib stream; only whole
+ * objects are taken, no deltas.
+ */
+/* Append the entry in [off, end) of a pack as it is: 1; 0: it is a delta, nothing appended. With
+ * crc its CRC-32 must be that: WR_E_CORRUPT. Nothing is inflated. */
+int wr_pack_raw(const struct wr_pack *p, struct wr_pack_reader *r, uint64_t off, uint64_t end,
+		const uint32_t *crc, struct wr_buf *out, struct wr_err *err);
+/* Append an entry made of a payload. */
+void wr_pack_entry_make(struct wr_deflater *d, enum wr_obj_type type, const void *p, size_t len,
+			struct wr_buf *out);
+/* Take apart an entry that fills the bytes exactly: *out replaced by its payload of at most max
+ * bytes. */
+int wr_pack_entry_open(struct wr_inflater *i, const void *p, size_t len, uint64_t max,
+		       enum wr_obj_type *out_type, uint32_t *out_crc, struct wr_buf *out,
+		       struct wr_err *err);
+/* As above for the entry at off of a pack that need not be finished; *raw replaced by its bytes. */
+int wr_pack_scan(const struct wr_pack *p, struct wr_pack_reader *r, uint64_t off,
+		 enum wr_obj_type *out_type, uint32_t *out_crc, struct wr_buf *out,
+		 struct wr_buf *raw, struct wr_err *err);
+
 /* Loose objects, read only: objects/ab/cdef... WR_E_NOT_FOUND if absent. */
 int wr_loose_read(int objects_fd, const struct wr_id *id, enum wr_obj_type *out_type,
 		  struct wr_buf *out, struct wr_err *err);

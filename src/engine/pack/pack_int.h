@@ -28,6 +28,8 @@ struct wr_pack_entry {
  * Sizes are checked against WR_OBJ_MAX and against what deflate can do. */
 int wr_pack_entry_parse(const uint8_t *p, size_t len, uint64_t off, uint64_t rest,
 			struct wr_pack_entry *out, struct wr_err *err);
+/* The head of a whole object's entry; gives its length. */
+size_t wr_pack_head_format(uint8_t head[WR_ENTRY_HEAD_MAX], enum wr_obj_type type, uint64_t size);
 static inline bool
 wr_pack_is_delta(enum wr_obj_type t)
 {

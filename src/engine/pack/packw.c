@@ -121,25 +121,12 @@ put(struct wr_packw *w, const void *p, size_t len, struct wr_err *err)
 	return 0;
 }
 
-static size_t
-format_head(uint8_t *head, enum wr_obj_type type, uint64_t size)
-{
-	size_t n = 0;
-
-	head[n] = (uint8_t)((unsigned)type << 4 | (size & 15));
-	for (size >>= 4; size; size >>= 7) {
-		head[n++] |= 0x80;
-		head[n] = (uint8_t)(size & 0x7f);
-	}
-	return n + 1;
-}
-
 int
 wr_packw_add(struct wr_packw *w, enum wr_obj_type type, const struct wr_id *id, uint64_t size,
 	     const void *z, size_t z_len, struct wr_err *err)
 {
 	uint8_t head[WR_ENTRY_HEAD_MAX];
-	size_t head_len = format_head(head, type, size);
+	size_t head_len = wr_pack_head_format(head, type, size);
 	uint64_t off = wr_packw_bytes(w);
 
 	wr_assert(type >= WR_OBJ_COMMIT && type <= WR_OBJ_TAG);
@@ -211,24 +198,24 @@ write_idx(struct wr_packw *w, const struct wr_id *sum, struct wr_err *err)
 	return 0;
 }
 
-static int
-publish(struct wr_packw *w, const char *name, struct wr_err *err)
+int
+wr_pack_publish(int from_fd, int objects_fd, const char *name, struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) char *pack = wr_asprintf("pack/%s.pack", name);
 	WR_SCOPED(wr_freep) char *idx = wr_asprintf("pack/%s.idx", name);
 
-	if (renameat(w->dir_fd, "pack", w->objects_fd, pack) < 0)
-		return wr_err_sys(err, "rename '%s/pack' to '%s'", w->dir, pack);
+	if (renameat(from_fd, "pack", objects_fd, pack) < 0)
+		return wr_err_sys(err, "rename a new pack to '%s'", pack);
 	wr_crash_point("pack.renamed");
-	if (renameat(w->dir_fd, "idx", w->objects_fd, idx) < 0) {
-		wr_err_sys(err, "rename '%s/idx' to '%s'", w->dir, idx);
+	if (renameat(from_fd, "idx", objects_fd, idx) < 0) {
+		wr_err_sys(err, "rename a new index to '%s'", idx);
 		/* Take the pack back, unless one of this name was there with its index before. */
-		if (faccessat(w->objects_fd, idx, F_OK, 0) < 0)
-			unlinkat(w->objects_fd, pack, 0);
+		if (faccessat(objects_fd, idx, F_OK, 0) < 0)
+			unlinkat(objects_fd, pack, 0);
 		return -1;
 	}
 	wr_crash_point("idx.renamed");
-	return wr_fsync_dir(w->objects_fd, "pack", err);
+	return wr_fsync_dir(objects_fd, "pack", err);
 }
 
 /* DURABLE: see the head of this file. */
@@ -247,7 +234,7 @@ commit(struct wr_packw *w, char **out_name, struct wr_err *err)
 		return -1;
 	wr_crash_point("pack.synced");
 	name = wr_asprintf("pack-%s", wr_id_hex(&sum).s);
-	if (publish(w, name, err) < 0)
+	if (wr_pack_publish(w->dir_fd, w->objects_fd, name, err) < 0)
 		return -1;
 	*out_name = wr_steal(&name);
 	return 0;

@@ -265,8 +265,8 @@ wr_repo_ordinal_end(const struct wr_repo *r)
 	return last->base + (last->has_idx ? last->idx.count : 0);
 }
 
-struct wr_id
-wr_repo_ordinal_id(const struct wr_repo *r, uint64_t ordinal)
+int64_t
+wr_repo_ordinal_pack(const struct wr_repo *r, uint64_t ordinal, uint32_t *out_pos)
 {
 	const struct wr_packset *s = atomic_load_explicit(&r->set, memory_order_acquire);
 	const struct wr_pack_ent *e;
@@ -282,8 +282,18 @@ wr_repo_ordinal_id(const struct wr_repo *r, uint64_t ordinal)
 	}
 	e = lo ? s->pack[lo - 1] : NULL;
 	if (!e || !e->has_idx || ordinal - e->base >= e->idx.count)
-		return (struct wr_id){{0}};
-	return wr_idx_id(&e->idx, (uint32_t)(ordinal - e->base));
+		return -1;
+	*out_pos = (uint32_t)(ordinal - e->base);
+	return (int64_t)lo - 1;
+}
+
+struct wr_id
+wr_repo_ordinal_id(const struct wr_repo *r, uint64_t ordinal)
+{
+	uint32_t pos;
+	int64_t at = wr_repo_ordinal_pack(r, ordinal, &pos);
+
+	return at < 0 ? (struct wr_id){{0}} : wr_idx_id(wr_repo_pack_idx(r, (size_t)at), pos);
 }
 
 /* ---- open packs ---- */

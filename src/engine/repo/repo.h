@@ -88,6 +88,8 @@ struct wr_pack *wr_repo_pack(struct wr_repo *r, size_t i, struct wr_err *err); /
 int64_t wr_repo_ordinal(struct wr_repo *r, const struct wr_id *id);
 uint64_t wr_repo_ordinal_end(const struct wr_repo *r); /* one above the largest */
 struct wr_id wr_repo_ordinal_id(const struct wr_repo *r, uint64_t ordinal);
+/* The pack (as wr_repo_pack_name takes it) and the position in its index; -1 if it is gone. */
+int64_t wr_repo_ordinal_pack(const struct wr_repo *r, uint64_t ordinal, uint32_t *out_pos);
 
 /* Objects with this hex prefix (4..40 digits): 0 and *out if exactly one. */
 int wr_repo_abbrev(struct wr_repo *r, const char *hex, struct wr_id *out, struct wr_err *err);

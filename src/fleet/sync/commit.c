@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Refs, under the repository's lock.  Order of a commit, so that a crash anywhere leaves all
+ * reachable that was:
+ *
+ *   what the new list does not reach goes to refs/warren/keep/ (or becomes a side branch)
+ *   -> refs of the list are made and moved -> refs that are not in it go -> old keeps go
+ *
+ * A ref that is in the way of one of the list ("a" of "a/b") goes before that one comes, and is
+ * kept, reached or not.
+ */
+#include <time.h>
+
+#include "base/str.h"
+#include "fleet/sync/sync_int.h"
+#include "sys/crash.h"
+
+/* ---- the list ---- */
+
+int
+wr_sync_refs(struct wr_repo *r, struct wr_save_rec *s, struct wr_err *err)
+{
+	static const char *const prefix[] = {"refs/heads/", "refs/tags/", WR_SYNC_LATEST};
+	size_t cap = 0;
+
+	wr_assert(s->ref_count == 0);
+	for (size_t k = 0; k < WR_ARRAY_LEN(prefix); k++) {
+		WR_SCOPED(wr_refs_fini) struct wr_refs refs = {0};
+
+		if (wr_refs_list(r, prefix[k], &refs, err) < 0)
+			return -1;
+		for (size_t i = 0; i < refs.count; i++) {
+			struct wr_save_ref *to;
+
+			if (k == 2 && strcmp(refs.ref[i].name, WR_SYNC_LATEST) != 0)
+				continue;
+			if (wr_id_is_zero(&refs.ref[i].id))
+				return wr_err_set(err, WR_E_CORRUPT, "ref '%s' cannot be read",
+						  WR_Q(refs.ref[i].name));
+			if (s->ref_count == WR_SAVE_REFS_MAX)
+				return wr_err_set(err, WR_E_LIMIT, "more than %d branches and tags",
+						  WR_SAVE_REFS_MAX);
+			wr_grow(&s->ref, &cap, s->ref_count + 1, sizeof(*s->ref));
+			to = &s->ref[s->ref_count++];
+			to->name = wr_steal(&refs.ref[i].name);
+			memcpy(to->id, refs.ref[i].id.b, WR_ID_LEN);
+		}
+	}
+	return 0;
+}
+
+static bool
+starts(const char *s, const char *prefix)
+{
+	return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/* Does one stand below the other: "a" and "a/b"? */
+static bool
+clash(const char *a, const char *b)
+{
+	size_t n = strlen(a), k = strlen(b);
+
+	return (n < k && b[n] == '/' && !memcmp(a, b, n)) ||
+	       (k < n && a[k] == '/' && !memcmp(a, b, k));
+}
+
+int
+wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, struct wr_err *err)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		const char *name = l->ref[i].name;
+		struct wr_err why = WR_ERR_INIT;
+		struct wr_id id;
+
+		if (!starts(name, "refs/heads/") && !starts(name, "refs/tags/") &&
+		    strcmp(name, WR_SYNC_LATEST) != 0)
+			return wr_err_set(err, WR_E_INVALID, "a list may not name '%s'",
+					  WR_Q(name));
+		/* The reader checks the name as git would. */
+		if (strlen(name) > WR_SYNC_NAME_MAX ||
+		    (wr_ref_read(r, name, &id, &why) < 0 && why.code == WR_E_INVALID))
+			return wr_err_set(err, WR_E_INVALID, "'%s' is not a ref name", WR_Q(name));
+		if (wr_id_is_zero(&l->ref[i].id) ||
+		    (i > 0 && strcmp(l->ref[i - 1].name, name) >= 0))
+			return wr_err_set(err, WR_E_INVALID, "the list is not in order at '%s'",
+					  WR_Q(name));
+		/* Whatever sorts between "a" and "a/b" ("a-", "a.b") begins with "a" as well. */
+		for (size_t k = i; k-- > 0 && starts(name, l->ref[k].name);)
+			if (clash(l->ref[k].name, name))
+				return wr_err_set(err, WR_E_INVALID, "ref '%s' is below '%s'",
+						  WR_Q(name), WR_Q(l->ref[k].name));
+	}
+	return 0;
+}
+
+/* ---- refs/warren/keep/ ---- */
+
+struct stamp {
+	char s[24];
+};
+
+static struct stamp
+format_stamp(int64_t now)
+{
+	time_t t = (time_t)now;
+	struct stamp out = {"00000000T000000Z"};
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm))
+		strftime(out.s, sizeof(out.s), "%Y%m%dT%H%M%SZ", &tm);
+	return out;
+}
+
+static bool
+parse_stamp(const char *s, int64_t *out)
+{
+	struct tm tm = {0};
+	int n = 0;
+
+	if (strspn(s, "0123456789TZ") < 16 || s[8] != 'T' || s[15] != 'Z' ||
+	    sscanf(s, "%4d%2d%2dT%2d%2d%2dZ%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+		   &tm.tm_min, &tm.tm_sec, &n) != 6 ||
+	    n != 16)
+		return false;
+	tm.tm_year -= 1900;
+	tm.tm_mon--;
+	*out = timegm(&tm);
+	return true;
+}
+
+int
+wr_sync_drop_keeps(struct wr_repo *r, int64_t now, int64_t floor_s, size_t *out_dropped,
+		   struct wr_err *err)
+{
+	WR_SCOPED(wr_refs_fini) struct wr_refs keeps = {0};
+
+	*out_dropped = 0;
+	if (floor_s < 0)
+		return 0;
+	if (wr_refs_list(r, WR_SYNC_KEEP, &keeps, err) < 0)
+		return -1;
+	for (size_t i = 0; i < keeps.count; i++) {
+		int64_t at;
+
+		/* A name that is not of this form is somebody else's. */
+		if (!parse_stamp(keeps.ref[i].name + strlen(WR_SYNC_KEEP), &at) ||
+		    now - at <= floor_s)
+			continue;
+		if (wr_ref_delete(r, keeps.ref[i].name, &keeps.ref[i].id, err) < 0)
+			return -1;
+		++*out_dropped;
+	}
+	return 0;
+}
+
+int
+wr_sync_tidy(struct wr_repo *r, int64_t now, int64_t floor_s, int64_t stale_s, size_t *out_dropped,
+	     struct wr_err *err)
+{
+	wr_quar_tidy(r, now, stale_s);
+	return wr_sync_drop_keeps(r, now, floor_s, out_dropped, err);
+}
+
+/* ---- moving ---- */
+
+struct move {
+	struct wr_repo *repo;
+	enum wr_sync_mode mode;
+	const struct wr_sync_commit *c;
+	struct wr_sync_result *out;
+	struct wr_sync_list want; /* as they shall be named here */
+	struct wr_refs now;       /* what makes room for them, and the rest */
+	bool *managed;            /* of now */
+	bool *first;              /* of now: goes before the list comes */
+	bool *reached;            /* of now: the new list reaches it */
+};
+
+/* Is this ref of ours in the hands of the lists? */
+static bool
+is_managed(const struct move *m, const char *name)
+{
+	if (m->mode == WR_SYNC_AS_FILL)
+		return starts(name, WR_SYNC_FILL);
+	if (starts(name, "refs/heads/" WR_SYNC_SIDE) && !wr_sync_list_find(&m->want, name)) {
+		for (size_t i = 0; m->c->held && i < m->c->held->ref_count; i++)
+			if (!strcmp(m->c->held->ref[i].name, name))
+				return true;
+		return false;
+	}
+	return starts(name, "refs/heads/") || starts(name, "refs/tags/") ||
+	       starts(name, WR_SYNC_FILL) || !strcmp(name, WR_SYNC_LATEST);
+}
+
+static void
+make_want(struct move *m, const struct wr_sync_list *target)
+{
+	for (size_t i = 0; i < target->count; i++) {
+		const struct wr_sync_ref *t = &target->ref[i];
+		WR_SCOPED(wr_freep) char *name = NULL;
+
+		/* refs/heads/main -> refs/warren/fill/heads/main */
+		name = m->mode == WR_SYNC_AS_FILL
+			   ? wr_asprintf(WR_SYNC_FILL "%s", t->name + strlen("refs/"))
+			   : wr_strdup(t->name);
+		wr_sync_list_add(&m->want, name, strlen(name), &t->id);
+	}
+}
+
+static bool
+stays(const struct move *m, size_t i)
+{
+	const struct wr_sync_ref *w = wr_sync_list_find(&m->want, m->now.ref[i].name);
+
+	return !m->managed[i] || (w && wr_id_eq(&w->id, &m->now.ref[i].id));
+}
+
+/* The commit that an id stands for; false: none. */
+static bool
+to_commit(const struct wr_src *src, const struct wr_id *id, struct wr_id *out, bool *out_tag)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	enum wr_obj_type type = WR_OBJ_NONE;
+
+	*out = *id;
+	*out_tag = false;
+	for (int depth = 0; depth < WR_SYNC_TAG_DEPTH; depth++) {
+		if (wr_src_stat(src, out, &type, NULL) < 0)
+			return false;
+		if (type != WR_OBJ_TAG)
+			return type == WR_OBJ_COMMIT;
+		*out_tag = true;
+		if (wr_src_read(src, out, WR_OBJ_TAG, NULL, &b, NULL) < 0 ||
+		    wr_tag_parse(&b, out, &type, NULL) < 0)
+			return false;
+	}
+	return false;
+}
+
+/* Which of the tips that go are reached by what stays or comes?  Found by history; what is not
+ * found for a wrong date is kept without need. */
+static void
+find_reached(struct move *m)
+{
+	struct wr_src src = {.repo = m->repo, .rd = wr_reader_new(m->repo)};
+	struct wr_idmap after = WR_IDMAP_INIT;
+	struct wr_hist h;
+	struct wr_id id;
+	bool fresh, tag;
+
+	wr_hist_init(&h, &src);
+	for (size_t i = 0; i < m->want.count; i++) {
+		wr_idmap_put(&after, &m->want.ref[i].id, &fresh);
+		if (to_commit(&src, &m->want.ref[i].id, &id, &tag))
+			(void)wr_hist_add(&h, &id, false, true, NULL); /* never fails */
+	}
+	for (size_t i = 0; i < m->now.count; i++) {
+		/* Of refs/warren/keep/ nothing counts: they go sooner than what goes there now. */
+		if (!stays(m, i) || starts(m->now.ref[i].name, WR_SYNC_KEEP))
+			continue;
+		wr_idmap_put(&after, &m->now.ref[i].id, &fresh);
+		if (to_commit(&src, &m->now.ref[i].id, &id, &tag))
+			(void)wr_hist_add(&h, &id, false, true, NULL);
+	}
+	for (size_t i = 0; i < m->now.count; i++)
+		if (!stays(m, i) && to_commit(&src, &m->now.ref[i].id, &id, &tag) && !tag)
+			(void)wr_hist_add(&h, &id, true, false, NULL);
+	while (wr_hist_step(&h, SIZE_MAX, NULL) > 0)
+		;
+	for (size_t i = 0; i < m->now.count; i++) {
+		const struct wr_hist_commit *c = wr_hist_find(&h, &m->now.ref[i].id);
+
+		m->reached[i] = wr_idmap_find(&after, &m->now.ref[i].id) || (c && c->base);
+	}
+	wr_hist_fini(&h);
+	wr_idmap_fini(&after);
+	wr_reader_free(src.rd);
+}
+
+/* Make ref NAME, or NAME-2 ... if it exists with another id. 1 = made, 0 = it was there. */
+static int
+make_free(struct move *m, const char *name, const struct wr_id *id, struct wr_err *err)
+{
+	for (unsigned n = 1; n < 1000; n++) {
+		WR_SCOPED(wr_freep)
+		char *at = n == 1 ? wr_strdup(name) : wr_asprintf("%s-%u", name, n);
+		struct wr_err why = WR_ERR_INIT;
+		struct wr_id old;
+
+		if (wr_sync_list_find(&m->want, at))
+			continue; /* taken in a moment */
+		if (wr_ref_read(m->repo, at, &old, &why) == 0) {
+			if (wr_id_eq(&old, id))
+				return 0;
+			continue;
+		}
+		if (why.code != WR_E_NOT_FOUND) {
+			if (err)
+				*err = why;
+			return -1;
+		}
+		return wr_ref_update(m->repo, at, id, NULL, m->c->ident, "warren: kept", err) < 0
+			   ? -1
+			   : 1;
+	}
+	return wr_err_set(err, WR_E_LIMIT, "too many refs are named '%s'", WR_Q(name));
+}
+
+static int
+keep_one(struct move *m, size_t i, struct wr_err *err)
+{
+	const struct wr_ref *ref = &m->now.ref[i];
+	bool side = m->c->side && starts(ref->name, "refs/heads/") &&
+		    !starts(ref->name, "refs/heads/" WR_SYNC_SIDE) && !m->reached[i];
+	WR_SCOPED(wr_freep)
+	char *name = side ? wr_asprintf("refs/heads/%s", m->c->side)
+			  : wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(m->c->now).s,
+					wr_id_hex(&ref->id).s);
+	int rc = make_free(m, name, &ref->id, err);
+
+	if (rc < 0)
+		return -1;
+	if (side)
+		m->out->sides += (size_t)rc;
+	else
+		m->out->refs_kept += (size_t)rc;
+	wr_crash_point("sync.kept");
+	return 0;
+}
+
+static int
+delete_one(struct move *m, size_t i, struct wr_err *err)
+{
+	if (wr_ref_delete(m->repo, m->now.ref[i].name, &m->now.ref[i].id, err) < 0)
+		return -1;
+	m->out->refs_moved++;
+	wr_crash_point("sync.deleted");
+	return 0;
+}
+
+/* Refs in the way of new ones; two sorted lists of a few hundred names. */
+static void
+find_clashes(struct move *m)
+{
+	for (size_t i = 0; i < m->now.count; i++) {
+		if (!m->managed[i] || wr_sync_list_find(&m->want, m->now.ref[i].name))
+			continue;
+		for (size_t k = 0; k < m->want.count && !m->first[i]; k++)
+			m->first[i] = clash(m->now.ref[i].name, m->want.ref[k].name);
+	}
+}
+
+static const struct wr_ref *
+now_find(const struct move *m, const char *name)
+{
+	size_t lo = 0, hi = m->now.count;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int c = strcmp(m->now.ref[mid].name, name);
+
+		if (c == 0)
+			return &m->now.ref[mid];
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+static int
+move_all(struct move *m, struct wr_err *err)
+{
+	for (size_t i = 0; i < m->now.count; i++)
+		if (!stays(m, i) && (!m->reached[i] || m->first[i]) && keep_one(m, i, err) < 0)
+			return -1;
+	for (size_t i = 0; i < m->now.count; i++)
+		if (m->first[i] && delete_one(m, i, err) < 0)
+			return -1;
+	for (size_t i = 0; i < m->want.count; i++) {
+		const struct wr_sync_ref *w = &m->want.ref[i];
+		const struct wr_ref *old = now_find(m, w->name);
+
+		if (old && wr_id_eq(&old->id, &w->id))
+			continue;
+		if (wr_ref_update(m->repo, w->name, &w->id, old ? &old->id : NULL, m->c->ident,
+				  "warren: received", err) < 0)
+			return -1;
+		m->out->refs_moved++;
+		wr_crash_point("sync.moved");
+	}
+	for (size_t i = 0; i < m->now.count; i++)
+		if (m->managed[i] && !m->first[i] &&
+		    !wr_sync_list_find(&m->want, m->now.ref[i].name) && delete_one(m, i, err) < 0)
+			return -1;
+	return 0;
+}
+
+int
+wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_sync_list *target,
+		  const struct wr_sync_commit *c, struct wr_sync_result *out, struct wr_err *err)
+{
+	struct move m = {.repo = r, .mode = mode, .c = c, .out = out};
+	bool any = false;
+	int rc;
+
+	wr_assert(!c->side || starts(c->side, WR_SYNC_SIDE));
+	if (wr_refs_list(r, "refs/", &m.now, err) < 0)
+		return -1;
+	make_want(&m, target);
+	m.managed = wr_calloc(m.now.count, sizeof(*m.managed));
+	m.first = wr_calloc(m.now.count, sizeof(*m.first));
+	m.reached = wr_calloc(m.now.count, sizeof(*m.reached));
+	for (size_t i = 0; i < m.now.count; i++)
+		m.managed[i] = is_managed(&m, m.now.ref[i].name);
+	for (size_t i = 0; i < m.now.count; i++)
+		any |= !stays(&m, i);
+	if (any) {
+		find_clashes(&m);
+		find_reached(&m);
+	}
+	rc = move_all(&m, err);
+	wr_sync_list_fini(&m.want);
+	wr_refs_fini(&m.now);
+	free(m.managed);
+	free(m.first);
+	free(m.reached);
+	return rc;
+}
