@@ -296,14 +296,34 @@ rule(scmp_filter_ctx ctx, uint32_t action, const char *name, unsigned count,
 	return 0;
 }
 
+/* No sockets of other families: one argument may be compared once in a rule only. */
 static int
-add_no_exec_new(scmp_filter_ctx ctx, bool exec_follows, struct wr_err *err)
+add_families(scmp_filter_ctx ctx, bool inet, struct wr_err *err)
+{
+	const uint32_t no = SCMP_ACT_ERRNO(EPERM);
+	const struct scmp_arg_cmp not_unix = SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0);
+	const struct scmp_arg_cmp above = SCMP_A0(SCMP_CMP_GT, AF_INET6, 0);
+
+	if (!inet)
+		return rule(ctx, no, "socket", 1, &not_unix, err);
+	for (uint64_t family = 0; family < AF_INET6; family++) {
+		const struct scmp_arg_cmp is = SCMP_A0(SCMP_CMP_EQ, family, 0);
+
+		if (family != AF_UNIX && family != AF_INET &&
+		    rule(ctx, no, "socket", 1, &is, err) < 0)
+			return -1;
+	}
+	return rule(ctx, no, "socket", 1, &above, err);
+}
+
+static int
+add_no_exec_new(scmp_filter_ctx ctx, const struct wr_sandbox *s, bool exec_follows,
+		struct wr_err *err)
 {
 	static const uint64_t spaces[] = {CLONE_NEWNS,  CLONE_NEWCGROUP, CLONE_NEWUTS,
 					  CLONE_NEWIPC, CLONE_NEWUSER,   CLONE_NEWPID,
 					  CLONE_NEWNET};
 	const uint32_t no = SCMP_ACT_ERRNO(EPERM);
-	const struct scmp_arg_cmp not_unix = SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0);
 
 	for (size_t i = 0; i < WR_ARRAY_LEN(closed); i++)
 		if (rule(ctx, no, closed[i], 0, NULL, err) < 0)
@@ -320,7 +340,7 @@ add_no_exec_new(scmp_filter_ctx ctx, bool exec_follows, struct wr_err *err)
 	if (!exec_follows && (rule(ctx, no, "execve", 0, NULL, err) < 0 ||
 			      rule(ctx, no, "execveat", 0, NULL, err) < 0))
 		return -1;
-	return rule(ctx, no, "socket", 1, &not_unix, err);
+	return add_families(ctx, s->inet, err);
 }
 
 /* The library compiles into a descriptor only; the child must find the filter in its memory. */
@@ -360,7 +380,7 @@ plan_filter(const struct wr_sandbox *s, bool exec_follows, struct wr_sandbox_pla
 		wr_err_set(err, WR_E_FAILED, "set up the seccomp filter");
 		goto out;
 	}
-	if (s->no_exec_new && add_no_exec_new(ctx, exec_follows, err) < 0)
+	if (s->no_exec_new && add_no_exec_new(ctx, s, exec_follows, err) < 0)
 		goto out;
 	if (s->no_sockets && (rule(ctx, SCMP_ACT_ERRNO(EPERM), "socketpair", 0, NULL, err) < 0 ||
 			      rule(ctx, SCMP_ACT_ERRNO(EPERM), "socket", 0, NULL, err) < 0))

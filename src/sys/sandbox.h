@@ -37,6 +37,7 @@ struct wr_sandbox {
 	bool no_exec_new; /* seccomp: no execve after the first, no ptrace, mount, module, keyring,
 			     bpf, reboot, kexec, unshare, setns, userfaultfd, perf, io_uring; no
 			     sockets but AF_UNIX */
+	bool inet;        /* with it: sockets of IPv4 and IPv6 as well */
 	bool no_sockets;  /* with it: no new sockets of any kind (inherited ones stay usable) */
 	uint64_t max_memory; /* RLIMIT_AS, 0: none */
 	uint64_t max_files;  /* RLIMIT_NOFILE, 0: as it is */

@@ -100,6 +100,9 @@ try_calls(const char *ignored)
 	say("unix", socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
 	say("pair", socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
 	say("inet", socket(AF_INET, SOCK_STREAM, 0) >= 0);
+	say("inet6", socket(AF_INET6, SOCK_DGRAM, 0) >= 0 || errno == EAFNOSUPPORT);
+	say("netlink", socket(AF_NETLINK, SOCK_RAW, 0) >= 0);
+	say("ax25", socket(AF_AX25, SOCK_DGRAM, 0) >= 0);
 	say("ptrace", ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
 	say("unshare", syscall(SYS_unshare, 0x10000000) == 0);
 	say("clone", syscall(SYS_clone, 0x10000000 | SIGCHLD, 0, 0, 0, 0) >= 0);
@@ -303,11 +306,18 @@ test_seccomp__calls_are_closed(void **state)
 	(void)state;
 	need(WR_WALL_SECCOMP);
 	expect(&b, "calls", "",
-	       "unix: ok\npair: ok\ninet: EPERM\nptrace: EPERM\nunshare: EPERM\nclone: EPERM\n"
+	       "unix: ok\npair: ok\ninet: EPERM\ninet6: EPERM\nnetlink: EPERM\nax25: EPERM\n"
+	       "ptrace: EPERM\nunshare: EPERM\nclone: EPERM\n"
+	       "keyctl: EPERM\nuring: EPERM\nthread: ok\nfork: ok\nfork: ok\n");
+	b.inet = true;
+	expect(&b, "calls", "",
+	       "unix: ok\npair: ok\ninet: ok\ninet6: ok\nnetlink: EPERM\nax25: EPERM\n"
+	       "ptrace: EPERM\nunshare: EPERM\nclone: EPERM\n"
 	       "keyctl: EPERM\nuring: EPERM\nthread: ok\nfork: ok\nfork: ok\n");
 	b.no_sockets = true;
 	expect(&b, "calls", "",
-	       "unix: EPERM\npair: EPERM\ninet: EPERM\nptrace: EPERM\nunshare: EPERM\n"
+	       "unix: EPERM\npair: EPERM\ninet: EPERM\ninet6: EPERM\nnetlink: EPERM\n"
+	       "ax25: EPERM\nptrace: EPERM\nunshare: EPERM\n"
 	       "clone: EPERM\nkeyctl: EPERM\nuring: EPERM\nthread: ok\nfork: ok\nfork: ok\n");
 }
 

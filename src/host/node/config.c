@@ -11,7 +11,20 @@
 #include "model/text.h"
 #include "sys/fs.h"
 
-enum kind { TEXT, PROGRAM, PLACE, CGROUP, PATTERN, COUNT, SPAN, OCTAL, RANGE };
+enum kind {
+	TEXT,
+	PROGRAM,
+	PLACE,
+	CGROUP,
+	PATTERN,
+	ADDRESS,
+	NAMES,
+	COUNT,
+	SPAN,
+	SIZE,
+	OCTAL,
+	RANGE
+};
 
 /* section, key, kind, field, default, least, most (0: none), help */
 #define CONFIG_KEYS(X)                                                                        \
@@ -25,6 +38,12 @@ enum kind { TEXT, PROGRAM, PLACE, CGROUP, PATTERN, COUNT, SPAN, OCTAL, RANGE };
 	  "the daemon's socket; empty: warren.sock in the run directory")                     \
 	X("node", "socket_mode", OCTAL, socket_mode, "0666", 0, 0777,                         \
 	  "permissions of the socket: who may connect at all")                                \
+	X("listen", "api", ADDRESS, listen_api, "", 0, 0,                                     \
+	  "HOST:PORT of the HTTPS API; empty: only the socket")                               \
+	X("listen", "peer", ADDRESS, listen_peer, "", 0, 0,                                   \
+	  "HOST:PORT for other nodes of the fleet; empty: none can reach this one")           \
+	X("listen", "name", NAMES, listen_name, "", 0, 0,                                     \
+	  "names or addresses, separated by commas, that others reach this host by")          \
 	X("save", "every", SPAN, save_every, "5min", 0, 0,                                    \
 	  "how often an active project is saved if it changed; never: only at stop")          \
 	X("save", "min_interval", SPAN, save_min_interval, "90s", 0, 0,                       \
@@ -35,8 +54,24 @@ enum kind { TEXT, PROGRAM, PLACE, CGROUP, PATTERN, COUNT, SPAN, OCTAL, RANGE };
 	  "projects that come back at a time after a reboot")                                 \
 	X("trash", "keep", SPAN, trash_keep, "30d", 0, 0,                                     \
 	  "how long deleted projects stay in the trash; never: for good")                     \
+	X("trash", "drop_after", SPAN, trash_drop_after, "10min", 0, 0,                       \
+	  "how long a copy that is not counted any more stays before it may go to the trash") \
+	X("trash", "drops_per_day", COUNT, trash_drops_per_day, "0", 0, 1000000,              \
+	  "copies that may go so within a day; 0: a hundredth of those held, at least 10")    \
 	X("restore", "safety_keep", SPAN, safety_keep, "30d", 0, 0,                           \
 	  "how long the snapshot before a restore keeps its tag; never: for good")            \
+	X("replica", "rate", SIZE, replica_rate, "20M", 0, 0,                                 \
+	  "bytes per second of one transfer between nodes; 0: as fast as it goes")            \
+	X("replica", "floor", SPAN, replica_floor, "30d", 0, 0,                               \
+	  "how long what a sender dropped from its branches is kept here; never: for good")   \
+	X("replica", "timeout", SPAN, replica_timeout, "30s", 1, 3600,                        \
+	  "a transfer on which nothing moved for that long is given up")                      \
+	X("replica", "retry_max", SPAN, replica_retry_max, "10min", 5, 86400,                 \
+	  "longest wait before a copy that is behind is tried again")                         \
+	X("replica", "max_size", SIZE, replica_max_size, "0", 0, 0,                           \
+	  "largest repository that this host takes from others; 0: no bound")                 \
+	X("replica", "parallel", COUNT, replica_parallel, "4", 1, 64,                         \
+	  "transfers that this host takes in at a time")                                      \
 	X("op", "keep", COUNT, op_keep, "20", 1, 1000,                                        \
 	  "finished operations kept for each project")                                        \
 	X("hooks", "started", PROGRAM, hook_started, "", 0, 0,                                \
@@ -79,7 +114,8 @@ field(const struct wr_config *c, size_t i)
 static bool
 is_text_kind(enum kind k)
 {
-	return k == TEXT || k == PROGRAM || k == PLACE || k == CGROUP || k == PATTERN;
+	return k == TEXT || k == PROGRAM || k == PLACE || k == CGROUP || k == PATTERN ||
+	       k == ADDRESS || k == NAMES;
 }
 
 void
@@ -95,6 +131,33 @@ wr_config_fini(struct wr_config *c)
 }
 
 static int
+check_address(const char *value, struct wr_err *err)
+{
+	char host[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (!*value || wr_hostport_parse(value, host, &port))
+		return 0;
+	wr_err_set(err, WR_E_INVALID, "'%s' is no HOST:PORT", WR_Q(value));
+	return wr_err_hint(err, "for instance 0.0.0.0:7443, [::]:7443 or node1.example.org:7443");
+}
+
+static int
+check_names(const char *value, struct wr_err *err)
+{
+	char host[WR_HOST_SIZE];
+	const char *at = value;
+
+	for (size_t i = 0; *at; i++)
+		if (i == WR_HOSTS_MAX || !wr_host_next(&at, host))
+			return wr_err_set(err, WR_E_INVALID,
+					  "'%s' is no list of at most %d names or addresses, "
+					  "separated by commas",
+					  WR_Q(value), WR_HOSTS_MAX);
+	return 0;
+}
+
+static int
 check_text(size_t i, const char *value, struct wr_err *err)
 {
 	enum kind k = rules[i].kind;
@@ -103,6 +166,10 @@ check_text(size_t i, const char *value, struct wr_err *err)
 		return 0;
 	if ((k == PROGRAM || k == PLACE) && !*value)
 		return 0;
+	if (k == ADDRESS)
+		return check_address(value, err);
+	if (k == NAMES)
+		return check_names(value, err);
 	if (*value != '/')
 		return wr_err_set(err, WR_E_INVALID, "'%s' is not an absolute path", WR_Q(value));
 	if (k == PATTERN && !strstr(value, "{name}") && !strstr(value, "{id}"))
@@ -146,8 +213,9 @@ parse_number(size_t i, const char *value, uint64_t *out, struct wr_err *err)
 {
 	uint64_t v;
 
-	if (rules[i].kind == SPAN ? wr_parse_duration(value, &v, err) < 0
-				  : wr_parse_u64(value, &v, err) < 0)
+	if (rules[i].kind == SPAN   ? wr_parse_duration(value, &v, err) < 0
+	    : rules[i].kind == SIZE ? wr_parse_size(value, &v, err) < 0
+				    : wr_parse_u64(value, &v, err) < 0)
 		return -1;
 	if (v < rules[i].least)
 		return wr_err_set(err, WR_E_INVALID, "'%s' is less than %" PRIu64, WR_Q(value),
@@ -170,6 +238,7 @@ set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
 	switch (rules[i].kind) {
 	case COUNT:
 	case SPAN:
+	case SIZE:
 		return parse_number(i, value, field(c, i), err);
 	case OCTAL:
 		return parse_octal(value, rules[i].most, field(c, i), err);
@@ -180,6 +249,8 @@ set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
 	case PLACE:
 	case CGROUP:
 	case PATTERN:
+	case ADDRESS:
+	case NAMES:
 		break;
 	}
 	if (check_text(i, value, err) < 0)
@@ -327,6 +398,8 @@ key_text(const struct wr_config *c, size_t i)
 		return wr_asprintf("%" PRIu64, *u64);
 	case SPAN:
 		return wr_strdup(*u64 ? wr_fmt_duration(*u64).s : "never");
+	case SIZE:
+		return wr_strdup(wr_fmt_size(*u64).s);
 	case OCTAL:
 		return wr_asprintf("%04o", *u32);
 	case RANGE:
@@ -336,6 +409,8 @@ key_text(const struct wr_config *c, size_t i)
 	case PLACE:
 	case CGROUP:
 	case PATTERN:
+	case ADDRESS:
+	case NAMES:
 		break;
 	}
 	return wr_strdup(*s ? *s : "");

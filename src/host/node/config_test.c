@@ -73,6 +73,15 @@ test_defaults(void **state)
 	assert_int_equal(c.save_min_interval, 90);
 	assert_int_equal(c.trash_keep, 30 * 86400);
 	assert_null(c.hook_started);
+	assert_null(c.listen_api);
+	assert_null(c.listen_peer);
+	assert_null(c.listen_name);
+	assert_int_equal(c.replica_rate, 20 << 20);
+	assert_int_equal(c.replica_floor, 30 * 86400);
+	assert_int_equal(c.replica_timeout, 30);
+	assert_int_equal(c.replica_retry_max, 600);
+	assert_int_equal(c.replica_max_size, 0);
+	assert_int_equal(c.replica_parallel, 4);
 	/* Every default is written as the program itself would write it. */
 	for (const struct wr_config_key *k = wr_config_keys; k->key; k++) {
 		WR_SCOPED(wr_freep) char *name = wr_asprintf("%s.%s", k->section, k->key);
@@ -97,7 +106,9 @@ test_whole_file(void **state)
 	    load("# a host\n[node]\nhome = /srv/homes/{id}\nadmins = root, ann , 1000\n"
 		 "uid_range=5-5\nsocket = /run/x.sock\nsocket_mode = 0660\n"
 		 "[save]\nevery = never\nparallel = 8\n[hooks]\nstarted = /bin/true\n"
-		 "[runner]\ncgroup = none\n[front]\nidle = 2min\n",
+		 "[runner]\ncgroup = none\n[front]\nidle = 2min\n"
+		 "[listen]\napi = [::]:7443\npeer = 0.0.0.0:7444\nname = a.example.org, 10.0.0.1\n"
+		 "[replica]\nrate = 0\nmax_size = 1T\nfloor = never\n",
 		 &c, NULL),
 	    0);
 	assert_value(&c, "node.home", "/srv/homes/{id}");
@@ -110,6 +121,11 @@ test_whole_file(void **state)
 	assert_string_equal(c.hook_started, "/bin/true");
 	assert_string_equal(c.cgroup, "none");
 	assert_value(&c, "front.idle", "2min");
+	assert_value(&c, "listen.api", "[::]:7443");
+	assert_value(&c, "listen.name", "a.example.org, 10.0.0.1");
+	assert_value(&c, "replica.rate", "0");
+	assert_value(&c, "replica.max_size", "1T");
+	assert_value(&c, "replica.floor", "never");
 	wr_config_fini(&c);
 }
 
@@ -139,6 +155,11 @@ test_refusals(void **state)
 		       "");
 	assert_refused("[hooks]\nstarted = true\n", "is not an absolute path", "");
 	assert_refused("[runner]\ncgroup = some\n", "is not an absolute path", "");
+	assert_refused("[listen]\napi = 7443\n", ":2: key 'api': '7443' is no HOST:PORT", "7443");
+	assert_refused("[listen]\npeer = ::1:7443\n", "is no HOST:PORT", "[::]:7443");
+	assert_refused("[listen]\nname = a,,b\n", "is no list of at most 32 names", "");
+	assert_refused("[replica]\nrate = fast\n", ":2: key 'rate': ", "");
+	assert_refused("[replica]\ntimeout = never\n", "less than 1", "");
 	assert_refused("nonsense\n", ":1: ", "");
 }
 

@@ -12,7 +12,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -44,9 +43,12 @@ check_node_name(const char *name, struct wr_err *err)
 {
 	size_t n = strlen(name);
 
-	if (n == 0 || n > 255 || name[0] == '-' || name[0] == '.' ||
+	if (n == 0 || n > 63 || name[0] == '-' || name[0] == '.' ||
 	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
-		return wr_err_set(err, WR_E_INVALID, "'%s' is no name of a node", WR_Q(name));
+		return wr_err_set(err, WR_E_INVALID,
+				  "'%s' is no name of a node: 1 to 63 of a-z A-Z 0-9 - _ ., a "
+				  "letter, digit or _ first",
+				  WR_Q(name));
 	return 0;
 }
 
@@ -159,7 +161,7 @@ make_path(const char *path, mode_t mode, struct wr_err *err)
 /* ---- a volume ---- */
 
 static int
-make_reserve(int fd, uint64_t wanted, uint64_t *out, struct wr_err *err)
+make_reserve(int fd, uint64_t wanted, struct wr_err *err)
 {
 	WR_SCOPED(wr_closep) int file = -1;
 	struct statvfs fs;
@@ -180,11 +182,9 @@ make_reserve(int fd, uint64_t wanted, uint64_t *out, struct wr_err *err)
 		/* Where space cannot be set aside there is none: said in the receipt. */
 		if (errno != EOPNOTSUPP)
 			return wr_err_sys(err, "set %" PRIu64 " bytes aside in 'reserve'", size);
-		size = 0;
 	}
 	if (fsync(file) < 0)
 		return wr_err_sys(err, "write 'reserve'");
-	*out = size;
 	return 0;
 }
 
@@ -229,7 +229,7 @@ claim(const struct wr_node *n, int fd, struct wr_volume *v, struct wr_err *err)
 }
 
 static int
-fill_volume(int fd, uint64_t reserve_bytes, uint64_t *out_reserve, struct wr_err *err)
+fill_volume(int fd, uint64_t reserve_bytes, struct wr_err *err)
 {
 	static const char *const inner[] = {".stage", ".trash", NULL};
 	static const char *const outer[] = {"projects", "repos", NULL};
@@ -243,7 +243,7 @@ fill_volume(int fd, uint64_t reserve_bytes, uint64_t *out_reserve, struct wr_err
 			return -1;
 		wr_crash_point("init.part");
 	}
-	if (make_reserve(fd, reserve_bytes, out_reserve, err) < 0)
+	if (make_reserve(fd, reserve_bytes, err) < 0)
 		return -1;
 	return wr_fsync_dir(fd, ".", err);
 }
@@ -317,7 +317,7 @@ volume_path(const struct wr_node *n, const char *typed, bool allow_root_fs, stru
 /* All of a volume but node.json's line. *out is whole but for its descriptors. */
 static int
 make_volume(const struct wr_node *n, const char *path, uint64_t reserve_bytes,
-	    struct wr_volume *out, uint64_t *out_reserve, struct wr_err *err)
+	    struct wr_volume *out, struct wr_err *err)
 {
 	WR_SCOPED(wr_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct wr_volume v = {.fd = -1, .projects_fd = -1, .repos_fd = -1};
@@ -330,7 +330,7 @@ make_volume(const struct wr_node *n, const char *path, uint64_t reserve_bytes,
 		return -1;
 	}
 	wr_crash_point("init.claimed");
-	if (fill_volume(fd, reserve_bytes, out_reserve, err) < 0) {
+	if (fill_volume(fd, reserve_bytes, err) < 0) {
 		wr_err_wrap(err, "volume '%s'", WR_Q(path));
 		wr_volume_fini(&v);
 		return -1;
@@ -341,25 +341,17 @@ make_volume(const struct wr_node *n, const char *path, uint64_t reserve_bytes,
 }
 
 static void
-tell_volume(json_t *o, const struct wr_volume *v, uint64_t reserve)
+tell_volume(json_t *o, const struct wr_volume *v)
 {
+	WR_SCOPED(wr_freep) char *reserve = wr_asprintf("%s/reserve", v->path);
+	struct stat st;
+
 	wr_json_str(o, "id", v->id.s);
 	wr_json_path(o, "path", v->path, strlen(v->path));
-	wr_json_u64(o, "reserve", reserve);
+	wr_json_u64(o, "reserve", stat(reserve, &st) == 0 ? (uint64_t)st.st_size : 0);
 }
 
 /* ---- init ---- */
-
-static void
-new_incarnation(char out[33])
-{
-	uint8_t r[16];
-
-	while (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		; /* as short as it is, it comes whole once the pool is ready */
-	for (size_t i = 0; i < sizeof(r); i++)
-		snprintf(out + 2 * i, 3, "%02x", r[i]);
-}
 
 static int
 choose_user(struct wr_node *n, const char *user, struct wr_err *err)
@@ -443,7 +435,7 @@ look_for_node(struct wr_node *n, bool *out_found, struct wr_err *err)
 	}
 	if (found) {
 		n->id = old.id;
-		memcpy(n->incarnation, old.incarnation, sizeof(n->incarnation));
+		n->counter = old.counter;
 	}
 	*out_found = found;
 	return 0;
@@ -460,7 +452,7 @@ begin_node(struct wr_node *n, struct wr_lock *lock, struct wr_err *err)
 		return -1;
 	if (!found) {
 		wr_uuid_new(&n->id);
-		new_incarnation(n->incarnation);
+		n->counter = 1;
 	}
 	wr_crash_point("init.state");
 	return wr_node_json_store(n, err);
@@ -472,8 +464,8 @@ node_freep(struct wr_node **n)
 	wr_node_close(*n);
 }
 
-static json_t *
-init_receipt(const struct wr_node *n, const struct wr_volume *v, uint64_t reserve)
+json_t *
+wr_node_receipt(const struct wr_node *n)
 {
 	json_t *o = wr_json_begin("warren.init/1");
 
@@ -485,7 +477,7 @@ init_receipt(const struct wr_node *n, const struct wr_volume *v, uint64_t reserv
 	wr_json_path(o, "run", n->run_path, strlen(n->run_path));
 	wr_json_path(o, "config", n->config_path, strlen(n->config_path));
 	wr_json_path(o, "socket", n->socket_path, strlen(n->socket_path));
-	tell_volume(wr_json_object(o, "volume"), v, reserve);
+	tell_volume(wr_json_object(o, "volume"), &n->volume[0]);
 	return o;
 }
 
@@ -506,7 +498,6 @@ wr_node_init(const struct wr_node_init *o, json_t **out_receipt, struct wr_err *
 	WR_SCOPED(wr_lock_drop) struct wr_lock lock = WR_LOCK_INIT;
 	WR_SCOPED(wr_freep) char *path = NULL;
 	struct wr_volume v;
-	uint64_t reserve = 0;
 
 	if (plan(n, o, err) < 0)
 		return -1;
@@ -518,14 +509,28 @@ wr_node_init(const struct wr_node_init *o, json_t **out_receipt, struct wr_err *
 	if (!path || make_state(n, err) < 0 || begin_node(n, &lock, err) < 0)
 		return -1;
 	wr_crash_point("init.begun");
-	if (make_volume(n, path, o->reserve_bytes, &v, &reserve, err) < 0)
+	if (make_volume(n, path, o->reserve_bytes, &v, err) < 0)
 		return -1;
 	wr_volume_append(n, &v);
 	if (wr_node_json_store(n, err) < 0)
 		return -1;
 	wr_crash_point("init.done");
 	if (out_receipt)
-		*out_receipt = init_receipt(n, &n->volume[0], reserve);
+		*out_receipt = wr_node_receipt(n);
+	return 0;
+}
+
+/* Another process may have added one meanwhile, or counted. */
+static int
+add_line(struct wr_node *fresh, void *ctx, struct wr_err *err)
+{
+	const struct wr_volume *v = ctx;
+	struct wr_volume line = {.id = v->id, .fd = -1, .projects_fd = -1, .repos_fd = -1};
+
+	if (check_not_known(fresh, v->path, err) < 0)
+		return -1;
+	line.path = wr_strdup(v->path);
+	wr_volume_append(fresh, &line);
 	return 0;
 }
 
@@ -535,25 +540,19 @@ wr_volume_add(struct wr_node *n, const char *path, bool allow_root_fs, json_t **
 {
 	WR_SCOPED(wr_freep) char *real = volume_path(n, path, allow_root_fs, err);
 	struct wr_volume v;
-	uint64_t reserve = 0;
 	json_t *o;
 
-	if (!real || check_not_known(n, real, err) < 0 ||
-	    make_volume(n, real, 0, &v, &reserve, err) < 0)
+	if (!real || check_not_known(n, real, err) < 0 || make_volume(n, real, 0, &v, err) < 0)
 		return -1;
-	if (wr_volume_open(n, &v, err) < 0) {
+	if (wr_volume_open(n, &v, err) < 0 || wr_node_change(n, add_line, &v, err) < 0) {
 		wr_volume_fini(&v);
 		return -1;
 	}
 	wr_volume_append(n, &v);
-	if (wr_node_json_store(n, err) < 0) {
-		wr_volume_fini(&n->volume[--n->volume_count]);
-		return -1;
-	}
 	if (out_receipt) {
 		o = wr_json_begin("warren.volume/1");
 		wr_json_str(o, "node", n->id.s);
-		tell_volume(o, &v, reserve);
+		tell_volume(o, &v);
 		*out_receipt = o;
 	}
 	return 0;

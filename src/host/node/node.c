@@ -19,6 +19,7 @@
 /* LIMIT: volumes of one node. */
 #define VOLUMES_MAX 64
 #define LOCK_WAIT_S 2
+#define JSON_WAIT_S 10 /* for those who read, change and write node.json */
 
 struct wr_node *
 wr_node_new(void)
@@ -148,6 +149,35 @@ take_text(const json_t *o, const char *key, char *out, size_t size, struct wr_er
 	return 0;
 }
 
+/* The first release had a text in the place of the incarnation, and no fleet. */
+static int
+take_membership(struct wr_node *n, const json_t *o, struct wr_err *err)
+{
+	const json_t *inc = json_object_get(o, "incarnation"),
+		     *counter = json_object_get(o, "counter");
+	const char *fleet = wr_json_get_str(o, "fleet", "");
+
+	if (json_is_string(inc) && !*fleet) {
+		n->incarnation = 0;
+	} else {
+		if (!json_is_integer(inc) || json_integer_value(inc) < 0 ||
+		    json_integer_value(inc) > UINT32_MAX)
+			return wr_err_set(err, WR_E_CORRUPT,
+					  "'node.json' has no usable 'incarnation'");
+		n->incarnation = (uint32_t)json_integer_value(inc);
+	}
+	if (!json_is_integer(counter) || json_integer_value(counter) < 0)
+		return wr_err_set(err, WR_E_CORRUPT, "'node.json' has no usable 'counter'");
+	n->counter = (uint64_t)json_integer_value(counter);
+	n->fleet.s[0] = '\0';
+	if (*fleet && !wr_uuid_parse(fleet, &n->fleet))
+		return wr_err_set(err, WR_E_CORRUPT, "'node.json' has no usable 'fleet'");
+	if (!*fleet != !n->incarnation)
+		return wr_err_set(err, WR_E_CORRUPT,
+				  "'node.json' says a fleet or an incarnation without the other");
+	return 0;
+}
+
 static int
 take_volumes(struct wr_node *n, const json_t *o, struct wr_err *err)
 {
@@ -181,8 +211,7 @@ wr_node_json_load(struct wr_node *n, struct wr_err *err)
 		return -1;
 	if (!wr_uuid_parse(wr_json_get_str(o, "id", ""), &n->id))
 		return wr_err_set(err, WR_E_CORRUPT, "'node.json' has no usable 'id'");
-	if (take_text(o, "incarnation", n->incarnation, sizeof(n->incarnation), err) < 0 ||
-	    take_text(o, "dc", n->dc, sizeof(n->dc), err) < 0 ||
+	if (take_membership(n, o, err) < 0 || take_text(o, "dc", n->dc, sizeof(n->dc), err) < 0 ||
 	    take_text(o, "name", n->name, sizeof(n->name), err) < 0 ||
 	    take_text(o, "user", n->user, sizeof(n->user), err) < 0)
 		return -1;
@@ -197,8 +226,9 @@ wr_node_json_store(const struct wr_node *n, struct wr_err *err)
 
 	wr_json_u64(o, "format", WR_NODE_FORMAT);
 	wr_json_str(o, "id", n->id.s);
-	wr_json_str(o, "incarnation", n->incarnation);
-	wr_json_u64(o, "counter", 1); /* steps when a copy of this node comes back as a new one */
+	wr_json_u64(o, "incarnation", n->incarnation);
+	wr_json_u64(o, "counter", n->counter);
+	wr_json_str(o, "fleet", n->fleet.s);
 	wr_json_str(o, "dc", n->dc);
 	wr_json_str(o, "name", n->name);
 	wr_json_str(o, "user", n->user);
@@ -210,6 +240,88 @@ wr_node_json_store(const struct wr_node *n, struct wr_err *err)
 		wr_json_str(item, "path", n->volume[i].path);
 	}
 	return wr_file_store(n->state_fd, "node.json", o, WR_FILE_MAX, 0644, true, err);
+}
+
+static void
+fresh_fini(struct wr_node *fresh)
+{
+	for (size_t i = 0; i < fresh->volume_count; i++)
+		wr_volume_fini(&fresh->volume[i]);
+	free(fresh->volume);
+}
+
+int
+wr_node_change(struct wr_node *n, int (*fn)(struct wr_node *, void *, struct wr_err *), void *ctx,
+	       struct wr_err *err)
+{
+	WR_SCOPED(wr_lock_drop) struct wr_lock lock = WR_LOCK_INIT;
+	struct wr_node fresh = {.state_fd = n->state_fd};
+	int rc;
+
+	rc = wr_lock_take(&lock, n->state_fd, "node.lock", JSON_WAIT_S, "", NULL, err);
+	if (rc == 0)
+		rc = wr_node_json_load(&fresh, err);
+	if (rc == 0)
+		rc = fn(&fresh, ctx, err);
+	/* DURABLE: what is told to others rests on it. */
+	if (rc == 0)
+		rc = wr_node_json_store(&fresh, err);
+	if (rc == 0) {
+		n->incarnation = fresh.incarnation;
+		n->counter = fresh.counter;
+		n->fleet = fresh.fleet;
+	}
+	fresh_fini(&fresh);
+	return rc < 0 ? wr_err_wrap(err, "change node at '%s'", WR_Q(n->state_path)) : 0;
+}
+
+static int
+step_counter(struct wr_node *fresh, void *ctx, struct wr_err *err)
+{
+	const struct wr_node *held = ctx;
+
+	(void)err;
+	fresh->counter = WR_MAX(fresh->counter, held->counter) + 1;
+	return 0;
+}
+
+int
+wr_node_count(struct wr_node *n, struct wr_err *err)
+{
+	return wr_node_change(n, step_counter, n, err);
+}
+
+struct membership {
+	const struct wr_uuid *fleet;
+	uint32_t inc;
+};
+
+static int
+enter_fleet(struct wr_node *fresh, void *ctx, struct wr_err *err)
+{
+	const struct membership *m = ctx;
+
+	if (fresh->fleet.s[0] && strcmp(fresh->fleet.s, m->fleet->s) != 0) {
+		wr_err_set(err, WR_E_EXISTS, "this node belongs to fleet %s", fresh->fleet.s);
+		return wr_err_hint(err, "a node that is to change its fleet is made anew, with a "
+					"STATE and volumes of its own");
+	}
+	if (m->inc < fresh->incarnation)
+		return wr_err_set(err, WR_E_INVALID,
+				  "this node was incarnation %" PRIu32 " already, not %" PRIu32,
+				  fresh->incarnation, m->inc);
+	fresh->fleet = *m->fleet;
+	fresh->incarnation = m->inc;
+	return 0;
+}
+
+int
+wr_node_set_fleet(struct wr_node *n, const struct wr_uuid *fleet, uint32_t inc, struct wr_err *err)
+{
+	struct membership m = {fleet, inc};
+
+	wr_assert(inc > 0 && fleet->s[0]);
+	return wr_node_change(n, enter_fleet, &m, err);
 }
 
 /* ---- volumes ---- */

@@ -7,7 +7,8 @@
  *   --root DIR: DIR/warren.conf, DIR/state, DIR/run; default homes are DIR/home/NAME
  *
  *   STATE/node.json
- * {"format":1,"id","incarnation","counter","dc","name","user","volumes":[{"id","path"}]}
+ * {"format":1,"id","incarnation","counter","fleet","dc","name","user","volumes":[{"id","path"}]}
+ *   STATE/node.lock (who changes node.json)
  *   STATE/node.db   STATE/lock (the daemon's)   STATE/control/ID   STATE/op/OPID/   STATE/log/ID
  *   RUN/warren.sock   RUN/run/ID.json (keepers)
  *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node"}   VOLUME/reserve
@@ -32,13 +33,23 @@ struct wr_config {
 	uint32_t uid_first, uid_last; /* [node] uid_range = 700000-799999 */
 	char *listen_socket;          /* NULL: RUN/warren.sock. [node] socket_mode = 0666 */
 	uint32_t socket_mode;
+	/* [listen] api, peer: HOST:PORT; name: names and addresses; NULL: none. See wr_reach. */
+	char *listen_api, *listen_peer, *listen_name;
 	uint64_t save_every, save_min_interval; /* [save] every = 5min (default of new projects),
 						   min_interval = 90s */
 	uint64_t save_parallel;                 /* [save] parallel = 2 */
-	uint64_t start_parallel; /* [start] parallel = 2: of what comes back after a reboot */
-	uint64_t trash_keep;     /* [trash] keep = 30d */
-	uint64_t safety_keep;    /* [restore] safety_keep = 30d */
-	uint64_t op_keep;        /* [op] keep = 20 */
+	uint64_t start_parallel;    /* [start] parallel = 2: of what comes back after a reboot */
+	uint64_t trash_keep;        /* [trash] keep = 30d */
+	uint64_t trash_drop_after;    /* [trash] drop_after = 10min */
+	uint64_t trash_drops_per_day; /* [trash] drops_per_day = 0: by what is held */
+	uint64_t safety_keep;       /* [restore] safety_keep = 30d */
+	uint64_t replica_rate;      /* [replica] rate = 20M: bytes/s of one transfer, 0: no bound */
+	uint64_t replica_floor;     /* [replica] floor = 30d: how long refs/warren/keep stays */
+	uint64_t replica_timeout;   /* [replica] timeout = 30s: nothing moved */
+	uint64_t replica_retry_max; /* [replica] retry_max = 10min */
+	uint64_t replica_max_size;  /* [replica] max_size = 0: bytes of one repository */
+	uint64_t replica_parallel;  /* [replica] parallel = 4: incoming transfers */
+	uint64_t op_keep;           /* [op] keep = 20 */
 	char *hook_started,
 	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */
 	char *cgroup;        /* [runner] cgroup = auto | none | /path */
@@ -57,6 +68,28 @@ int wr_config_load(const char *path, struct wr_config *out, struct wr_err *err);
 /* The effective value of "section.key" as text; caller frees. WR_E_NOT_FOUND. */
 int wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr_err *err);
 
+/* ---- who reaches us where (reach.c) ---- */
+
+#define WR_HOST_SIZE 254 /* a DNS name or an address, with its NUL */
+#define WR_HOSTS_MAX 32  /* LIMIT: names of one host, as many as a certificate takes */
+
+/* HOST:PORT or [V6]:PORT; host comes without brackets. False if it is something else. */
+bool wr_hostport_parse(const char *s, char host[WR_HOST_SIZE], uint16_t *out_port);
+/* The next of a list that commas separate; *at moves behind it. False at its end and at what is no
+ * name or address (then *at stays). */
+bool wr_host_next(const char **at, char host[WR_HOST_SIZE]);
+
+struct wr_node;
+/* What stands in certificates and in the fleet record, from [listen]: names as given, else the
+ * hosts listened at if they are no wildcards, else the node's name. */
+struct wr_reach {
+	char **name; /* without brackets; what others verify */
+	size_t name_count;
+	char peer[WR_HOST_SIZE + 8], api[WR_HOST_SIZE + 8]; /* first name and port; "": none */
+};
+void wr_reach_of(const struct wr_node *n, struct wr_reach *out);
+void wr_reach_fini(struct wr_reach *r); /* harmless twice */
+
 /* ---- the node ---- */
 
 struct wr_volume {
@@ -68,7 +101,9 @@ struct wr_node {
 	char *root; /* --root, absolute; NULL: the system's places */
 	char *config_path, *state_path, *run_path, *socket_path;
 	struct wr_uuid id;
-	char incarnation[33];
+	uint32_t incarnation; /* given by the fleet's hub, from 1; 0: in no fleet yet */
+	uint64_t counter;     /* grows durably: a node restored from an image is behind its own */
+	struct wr_uuid fleet; /* s[0] = 0: in none */
 	char dc[64], name[256];
 	char user[64]; /* who owns repositories, as in node.json; "" when rootless */
 	uid_t uid;     /* of user; our own when rootless */
@@ -105,6 +140,14 @@ int wr_node_open(const char *root, unsigned flags, struct wr_node **out, struct 
 void wr_node_close(struct wr_node *n);
 /* Check the sentinels again (a volume unmounted under us). */
 int wr_node_check_volumes(struct wr_node *n, struct wr_err *err);
+/* Changes of node.json: read again under STATE/node.lock, so that none of another process is lost;
+ * durable, and n knows of it, when they return. */
+int wr_node_count(struct wr_node *n, struct wr_err *err); /* counter + 1 */
+/* WR_E_EXISTS: it belongs to another fleet; WR_E_INVALID: it had a later incarnation. */
+int wr_node_set_fleet(struct wr_node *n, const struct wr_uuid *fleet, uint32_t inc,
+		      struct wr_err *err);
+/* Of a node with volumes, as init gives it: a new reference. */
+json_t *wr_node_receipt(const struct wr_node *n);
 /* The argument that makes another process open the same node: root or "-". */
 const char *wr_node_arg(const struct wr_node *n);
 /* This node's daemon lock, STATE/lock: WR_E_BUSY names the holder. */
@@ -139,6 +182,10 @@ void wr_place_of_fini(struct wr_place_of *p);
  * then tree_vol = repo_vol. */
 int wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of *out,
 		     struct wr_err *err);
+/* Do other nodes' objects still go onto its volume (p NULL or not found: onto any)? Above this mark
+ * only what is saved here does. */
+#define WR_VOLUME_MARK_PERCENT 95
+bool wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p);
 /* VOLUME/projects/ID, VOLUME/repos/ID; callers free. */
 char *wr_tree_path(const struct wr_place_of *p);
 char *wr_repo_path_of(const struct wr_place_of *p);

@@ -28,6 +28,10 @@ int wr_node_paths(struct wr_node *n, const char *root, struct wr_err *err);
 /* node.json of an open state_fd. WR_E_NOT_FOUND. Volumes get path and id, descriptors -1. */
 int wr_node_json_load(struct wr_node *n, struct wr_err *err);
 int wr_node_json_store(const struct wr_node *n, struct wr_err *err);
+/* Read node.json under STATE/node.lock, let fn change what was read, store it durably; n takes over
+ * what says who it is. */
+int wr_node_change(struct wr_node *n, int (*fn)(struct wr_node *fresh, void *ctx, struct wr_err *),
+		   void *ctx, struct wr_err *err);
 struct wr_node *wr_node_new(void);
 void wr_volume_fini(struct wr_volume *v);
 void wr_volume_append(struct wr_node *n, const struct wr_volume *taken);

@@ -97,6 +97,9 @@ test_init_and_open(void **state)
 	assert_string_equal(n->id.s, wr_json_get_str(receipt, "node", ""));
 	assert_string_equal(n->dc, "dc1");
 	assert_string_equal(n->name, "n1");
+	assert_string_equal(n->fleet.s, "");
+	assert_int_equal(n->incarnation, 0);
+	assert_int_equal(n->counter, 1);
 	assert_int_equal(n->volume_count, 1);
 	assert_string_equal(wr_node_arg(n), t.root);
 	if (geteuid() == 0)
@@ -131,6 +134,9 @@ test_init__refusals(void **state)
 	assert_init_fails(&o, WR_E_INVALID, "is no name of a data centre", "");
 	o.dc = NULL;
 	assert_init_fails(&o, WR_E_INVALID, "is no name of a data centre", "");
+	o = test_init_opts(&t);
+	o.name = "a-name-of-sixty-four-letters-is-one-more-than-a-fleet-record-hold";
+	assert_init_fails(&o, WR_E_INVALID, "is no name of a node: 1 to 63", "");
 	o = test_init_opts(&t);
 	o.volume = t.root;
 	assert_init_fails(&o, WR_E_INVALID, "apart from the node's own state", "");
@@ -316,6 +322,198 @@ test_open__newer_node(void **state)
 	assert_open_fails(WR_E_INVALID, "warren.conf:2:", "did you mean");
 }
 
+/* ---- membership and counter ---- */
+
+static const struct wr_uuid fleet_a = {"0f1e2d3c-4b5a-4978-8a6b-5c4d3e2f1a0b"},
+			    fleet_b = {"aaaaaaaa-4b5a-4978-8a6b-5c4d3e2f1a0b"};
+
+static void
+test_fleet(void **state)
+{
+	struct wr_node *n = test_node_new(&t), *other = test_node_open(&t);
+	struct wr_err err = WR_ERR_INIT;
+
+	(void)state;
+	assert_ok(wr_node_set_fleet(n, &fleet_a, 1, &err), &err);
+	assert_int_equal(n->incarnation, 1);
+	assert_string_equal(n->fleet.s, fleet_a.s);
+	/* Who opened it before does not undo that. */
+	assert_ok(wr_node_count(other, &err), &err);
+	assert_int_equal(other->counter, 2);
+	assert_string_equal(other->fleet.s, fleet_a.s);
+	wr_node_close(other);
+	other = test_node_open(&t);
+	assert_int_equal(other->incarnation, 1);
+	assert_int_equal(other->counter, 2);
+	wr_node_close(other);
+	/* Repeated, and come again. */
+	assert_ok(wr_node_set_fleet(n, &fleet_a, 1, &err), &err);
+	assert_ok(wr_node_set_fleet(n, &fleet_a, 3, &err), &err);
+	assert_int_equal(wr_node_set_fleet(n, &fleet_a, 2, &err), -1);
+	assert_int_equal(err.code, WR_E_INVALID);
+	assert_int_equal(wr_node_set_fleet(n, &fleet_b, 4, &err), -1);
+	assert_int_equal(err.code, WR_E_EXISTS);
+	assert_non_null(strstr(err.msg, fleet_a.s));
+	assert_int_equal(n->incarnation, 3);
+	wr_node_close(n);
+}
+
+static void
+test_count__at_once(void **state)
+{
+	struct wr_node *n = test_node_new(&t);
+	struct wr_err err = WR_ERR_INIT;
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	assert_true(pid >= 0);
+	for (int i = 0; i < 20; i++)
+		if (wr_node_count(n, &err) < 0) {
+			if (pid == 0)
+				_exit(1);
+			fail_msg("%s", err.msg);
+		}
+	if (pid == 0)
+		_exit(0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	wr_node_close(n);
+	n = test_node_open(&t);
+	assert_int_equal(n->counter, 41);
+	wr_node_close(n);
+}
+
+static void
+test_count__cut_off(void **state)
+{
+	struct wr_node *n = test_node_new(&t);
+
+	(void)state;
+	crash_at("file.replace-written", "count", t.dir);
+	assert_ok(wr_node_count(n, NULL), NULL);
+	assert_int_equal(n->counter, 2);
+	crash_at("file.replace-renamed", "count", t.dir);
+	assert_ok(wr_node_count(n, NULL), NULL);
+	assert_int_equal(n->counter, 4);
+	wr_node_close(n);
+}
+
+/* As the first release wrote it: a text, and no fleet. */
+static void
+test_membership__in_node_json(void **state)
+{
+	static const struct {
+		const char *text, *msg;
+	} cases[] = {
+	    {"\"incarnation\":\"00ff00ff00ff00ff00ff00ff00ff00ff\",\"counter\":1", NULL},
+	    {"\"incarnation\":0,\"counter\":1,\"fleet\":\"\"", NULL},
+	    {"\"incarnation\":-1,\"counter\":1", "'incarnation'"},
+	    {"\"incarnation\":4294967296,\"counter\":1", "'incarnation'"},
+	    {"\"incarnation\":0", "'counter'"},
+	    {"\"incarnation\":0,\"counter\":-5", "'counter'"},
+	    {"\"incarnation\":1,\"counter\":1,\"fleet\":\"x\"", "'fleet'"},
+	    {"\"incarnation\":1,\"counter\":1", "without the other"},
+	};
+	struct wr_node *n = test_node_new(&t);
+	WR_SCOPED(wr_freep) char *id = wr_strdup(n->id.s), *vol = wr_strdup(n->volume[0].id.s);
+
+	(void)state;
+	wr_node_close(n);
+	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
+		WR_SCOPED(wr_freep)
+		char *text =
+		    wr_asprintf("{\"format\":1,\"id\":\"%s\",%s,\"dc\":\"dc1\",\"name\":\"n1\","
+				"\"user\":\"64950\",\"volumes\":[{\"id\":\"%s\",\"path\":\"%s\"}]}",
+				id, cases[i].text, vol, t.volume);
+
+		put("r/state/node.json", text);
+		if (cases[i].msg) {
+			assert_open_fails(WR_E_CORRUPT, cases[i].msg, "");
+			continue;
+		}
+		n = test_node_open(&t);
+		assert_int_equal(n->incarnation, 0);
+		assert_ok(wr_node_set_fleet(n, &fleet_a, 1, NULL), NULL);
+		wr_node_close(n);
+	}
+}
+
+static void
+test_hostport(void **state)
+{
+	static const struct {
+		const char *text, *host;
+		uint16_t port;
+	} cases[] = {
+	    {"0.0.0.0:7443", "0.0.0.0", 7443},
+	    {"[::1]:1", "::1", 1},
+	    {"node-1.example.org:65535", "node-1.example.org", 65535},
+	    {"::1:80", NULL, 0},
+	    {"[::1]", NULL, 0},
+	    {"[10.0.0.1]:80", NULL, 0},
+	    {"host:0", NULL, 0},
+	    {"host:65536", NULL, 0},
+	    {"host:-1", NULL, 0},
+	    {"host", NULL, 0},
+	    {":80", NULL, 0},
+	    {"a..b:80", NULL, 0},
+	    {"-a:80", NULL, 0},
+	    {"a b:80", NULL, 0},
+	    {"", NULL, 0},
+	};
+	char host[WR_HOST_SIZE];
+	uint16_t port;
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
+		bool good = wr_hostport_parse(cases[i].text, host, &port);
+
+		if (good != (cases[i].host != NULL))
+			fail_msg("'%s'", cases[i].text);
+		if (!good)
+			continue;
+		assert_string_equal(host, cases[i].host);
+		assert_int_equal(port, cases[i].port);
+	}
+}
+
+static void
+test_reach(void **state)
+{
+	static const struct {
+		const char *conf, *names, *peer, *api;
+	} cases[] = {
+	    {"", "n1", "", ""},
+	    {"[listen]\npeer = 0.0.0.0:7444\n", "n1", "n1:7444", ""},
+	    {"[listen]\npeer = [::]:7444\napi = 127.0.0.1:7443\n", "127.0.0.1", "127.0.0.1:7444",
+	     "127.0.0.1:7443"},
+	    {"[listen]\npeer = 10.0.0.9:7444\napi = 10.0.0.9:7443\n", "10.0.0.9", "10.0.0.9:7444",
+	     "10.0.0.9:7443"},
+	    {"[listen]\npeer = 10.0.0.9:7444\nname = 2001:db8::9, a.example.org , 10.0.0.9\n",
+	     "2001:db8::9,a.example.org,10.0.0.9", "[2001:db8::9]:7444", ""},
+	};
+
+	(void)state;
+	wr_node_close(test_node_new(&t));
+	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
+		WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+		struct wr_reach r;
+		struct wr_node *n;
+
+		put("r/warren.conf", cases[i].conf);
+		n = test_node_open(&t);
+		wr_reach_of(n, &r);
+		for (size_t k = 0; k < r.name_count; k++)
+			wr_buf_addf(&names, "%s%s", k ? "," : "", r.name[k]);
+		assert_string_equal(wr_buf_str(&names), cases[i].names);
+		assert_string_equal(r.peer, cases[i].peer);
+		assert_string_equal(r.api, cases[i].api);
+		wr_reach_fini(&r);
+		wr_node_close(n);
+	}
+}
+
 static void
 test_volume_remounted(void **state)
 {
@@ -356,7 +554,7 @@ test_volume_add(void **state)
 	WR_SCOPED(wr_freep) char *stray = wr_asprintf("%s/v2/repos/stray", t.dir);
 	WR_SCOPED(wr_json_freep) json_t *receipt = NULL;
 	struct wr_err err = WR_ERR_INIT;
-	struct wr_node *n = test_node_new(&t);
+	struct wr_node *n = test_node_new(&t), *before = test_node_open(&t);
 
 	(void)state;
 	assert_int_equal(wr_volume_add(n, t.volume, true, NULL, &err), -1);
@@ -366,6 +564,9 @@ test_volume_add(void **state)
 	assert_ok(wr_volume_add(n, second, true, &receipt, &err), &err);
 	assert_string_equal(wr_json_get_str(receipt, "schema", ""), "warren.volume/1");
 	assert_int_equal(n->volume_count, 2);
+	/* Another process's node does not forget it. */
+	assert_ok(wr_node_count(before, &err), &err);
+	wr_node_close(before);
 	wr_node_close(n);
 	n = test_node_open(&t);
 	assert_int_equal(n->volume_count, 2);
@@ -448,6 +649,8 @@ do_it(const char *what, const char *arg)
 	o = test_init_opts(&r);
 	if (!strcmp(what, "init"))
 		return wr_node_init(&o, NULL, NULL) < 0;
+	if (!strcmp(what, "count"))
+		return wr_node_open(r.root, 0, &n, NULL) < 0 || wr_node_count(n, NULL) < 0;
 	return wr_node_open(r.root, 0, &n, NULL) < 0 ||
 	       wr_volume_add(n, r.volume, true, NULL, NULL) < 0;
 }
@@ -466,6 +669,12 @@ run_all(void)
 	    NODE_TEST(test_sentinel__of_others),
 	    NODE_TEST(test_sentinel__link),
 	    NODE_TEST(test_open__newer_node),
+	    NODE_TEST(test_fleet),
+	    NODE_TEST(test_count__at_once),
+	    NODE_TEST(test_count__cut_off),
+	    NODE_TEST(test_membership__in_node_json),
+	    NODE_TEST(test_hostport),
+	    NODE_TEST(test_reach),
 	    NODE_TEST(test_volume_remounted),
 	    NODE_TEST(test_volume_add),
 	    NODE_TEST(test_places),

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "sys/fs.h"
@@ -100,6 +101,31 @@ wr_conf_fd(struct wr_place_of *p, struct wr_err *err)
 	if (p->conf_fd < 0)
 		return wr_err_sys(err, "open 'conf' of project %s", p->id.s);
 	return p->conf_fd;
+}
+
+/* Used by others than root, as df shows it. */
+static bool
+has_room(const struct wr_volume *v)
+{
+	struct statvfs st;
+	uint64_t used, all;
+
+	if (fstatvfs(v->repos_fd, &st) < 0)
+		return false;
+	used = (uint64_t)st.f_blocks - st.f_bfree;
+	all = used + st.f_bavail;
+	return all > 0 && used * 100 / all < WR_VOLUME_MARK_PERCENT;
+}
+
+bool
+wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p)
+{
+	if (p && p->node)
+		return has_room(&n->volume[p->repo_vol]);
+	for (size_t i = 0; i < n->volume_count; i++)
+		if (has_room(&n->volume[i]))
+			return true;
+	return false;
 }
 
 int
