@@ -14,10 +14,10 @@ DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libi
 DEPS_DEMO = bup rsync jq
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
-	python3 xxd curl
+	python3 xxd curl openssl iproute2 faketime spin
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
-DEPS_BENCH = restic borgbackup casync
+DEPS_BENCH = restic borgbackup casync openssh-server openssh-client iperf3
 
 export LC_ALL = C.UTF-8
 
@@ -46,6 +46,7 @@ demo: deps-demo
 	@$(MAKE) --no-print-directory all
 	tools/demo.sh $(abspath $(BUILD))/warren
 	tools/demo-host.sh $(abspath $(BUILD))/warren
+	tools/demo-fleet.sh $(abspath $(BUILD))/warren
 
 # ONLY=00-frame runs the suites whose name contains that.
 check: deps-check
@@ -70,6 +71,9 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/run $(BENCH_ARGS)
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/host
+	@ninja -C $(BUILD) bench/place_bench
+	bench/place $(abspath $(BUILD))/bench/place_bench
+	WARREN_BIN=$(abspath $(BUILD))/warren bench/fleet
 
 lint: deps-lint
 	@tools/lint.sh

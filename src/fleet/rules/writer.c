@@ -31,7 +31,7 @@ check_may(const struct wr_member_state *s, const struct wr_member_env *env, stru
 			   wr_rules_epoch(&s->promised).s);
 		return wr_err_hint(err, "wait for its record, or ask a hub for a raise");
 	}
-	if (wr_epoch_cmp(&s->released, &s->record.n) == 0) {
+	if (wr_epoch_cmp(&s->released, &s->record.n) >= 0) {
 		wr_err_set(err, WR_E_DENIED, "it was handed off: nothing more is saved under %s",
 			   wr_rules_epoch(&s->record.n).s);
 		return wr_err_hint(err, "wait for the next record, or ask a hub for a raise");
