@@ -7,9 +7,11 @@
 #include "cli/out.h"
 #include "model/text.h"
 #include "host/life/life.h"
+#include "host/life/receive.h"
 #include "host/runner/runner.h"
 #include "host/task/task.h"
 #include "serve/front/front.h"
+#include "serve/peer/peer.h"
 
 /* A file opened later must never land on a standard descriptor that the caller closed. */
 static void
@@ -115,7 +117,9 @@ static const struct {
 	int (*main)(int argc, char **argv);
 } parts[] = {
     {"@front", wr_front_main},
+    {"@peer", wr_peer_main},
     {"@op", wr_life_main},
+    {"@receive", wr_receive_main},
     {"@worker", wr_worker_main},
     {"@keeper", wr_keeper_main},
 };

@@ -65,6 +65,19 @@ show_progress(struct wr_life *l)
 }
 
 void
+wr_life_show(struct wr_life *l)
+{
+	if (wr_clock_mono_ns() - l->progress_ns >= PROGRESS_NS)
+		show_progress(l);
+}
+
+bool
+wr_life_cancelled(const struct wr_life *l)
+{
+	return cancel && !l->no_cancel;
+}
+
+void
 wr_life_step(struct wr_life *l, const char *step)
 {
 	struct wr_status *s = &l->status;
@@ -73,6 +86,7 @@ wr_life_step(struct wr_life *l, const char *step)
 	step_end(l);
 	snprintf(s->step, sizeof(s->step), "%s", step);
 	s->done = s->total = s->files = s->files_total = s->bytes = s->bytes_total = 0;
+	s->target_count = 0;
 	s->unit[0] = '\0';
 	l->step_ns = wr_clock_mono_ns();
 	show_progress(l);
@@ -96,8 +110,7 @@ on_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total, u
 		s->done = files, s->total = files_total;
 		snprintf(s->unit, sizeof(s->unit), "files");
 	}
-	if (wr_clock_mono_ns() - l->progress_ns >= PROGRESS_NS)
-		show_progress(l);
+	wr_life_show(l);
 }
 
 void
@@ -310,6 +323,8 @@ wr_life_load(struct wr_life *l, struct wr_err *err)
 				  l->set.id.s);
 	free(l->home);
 	l->home = wr_settings_home(&l->set, l->node->root ? l->node->root : "");
+	if (wr_life_fleet_load(l, err) < 0)
+		return -1;
 	if (wr_work_load(l->node, &l->project, &l->work, err) == 0)
 		return 0;
 	wr_err_wrap(err, "work record of project '%s'", l->set.name);
@@ -366,6 +381,28 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 	return 0;
 }
 
+/*
+ * A copy's files may be stopped, brought to the newest state and, if someone worked on them while
+ * this node was the writer (W6), saved to the side; nothing else.
+ */
+static int
+check_writer(struct wr_life *l, struct wr_err *err)
+{
+	struct wr_err why = WR_ERR_INIT;
+
+	if (l->kind == WR_OP_DELETE || wr_life_may_write(l, &why) == 0) {
+		if (l->kind != WR_OP_UPDATE || !l->auth)
+			return 0;
+		return wr_err_set(err, WR_E_DENIED, "the files of '%s' are kept here", l->set.name);
+	}
+	l->copy = true;
+	if (l->kind == WR_OP_STOP || l->kind == WR_OP_UPDATE || l->kind == WR_OP_DROP ||
+	    (l->kind == WR_OP_SAVE && l->work.dirty))
+		return 0;
+	*err = why;
+	return -1;
+}
+
 int
 wr_life_begin(struct wr_life *l, struct wr_err *err)
 {
@@ -373,10 +410,13 @@ wr_life_begin(struct wr_life *l, struct wr_err *err)
 		return wr_err_wrap(err, "project '%s'", l->project.s);
 	if (check_lock(l, err) < 0 || wr_life_load(l, err) < 0)
 		return -1;
-	if (l->work.purged || (l->work.deleted && l->kind != WR_OP_DELETE)) {
+	if (l->work.purged ||
+	    (l->work.deleted && l->kind != WR_OP_DELETE && l->kind != WR_OP_DROP)) {
 		wr_err_set(err, WR_E_NOT_FOUND, "project '%s' is deleted", l->set.name);
 		return wr_err_hint(err, "warren undelete %s", l->project.s);
 	}
+	if (check_writer(l, err) < 0)
+		return -1;
 	return wr_life_state_begin(l, err);
 }
 
@@ -462,6 +502,7 @@ state_end(struct wr_life *l, bool ok, const struct wr_err *why)
 		else
 			s.step[0] = s.op[0] = s.op_kind[0] = '\0';
 		s.done = s.total = s.files = s.files_total = s.bytes = s.bytes_total = 0;
+		s.target_count = 0;
 		s.unit[0] = '\0';
 	}
 	if (wr_status_store(&l->place, &s, true, &err) < 0)
@@ -520,12 +561,21 @@ static json_t *
 run(struct wr_life *l, struct wr_err *err)
 {
 	static json_t *(*const fn[WR_OP_KINDS])(struct wr_life *, struct wr_err *) = {
-	    [WR_OP_CREATE] = wr_life_create,     [WR_OP_START] = wr_life_start,
-	    [WR_OP_STOP] = wr_life_stop,         [WR_OP_RESTART] = wr_life_restart,
-	    [WR_OP_SAVE] = wr_life_save,         [WR_OP_RESTORE] = wr_life_restore,
-	    [WR_OP_UNDO] = wr_life_restore,      [WR_OP_CHOWN] = wr_life_chown,
-	    [WR_OP_COPY] = wr_life_copy,         [WR_OP_DELETE] = wr_life_delete,
-	    [WR_OP_UNDELETE] = wr_life_undelete, [WR_OP_PURGE] = wr_life_purge,
+	    [WR_OP_CREATE] = wr_life_create,
+	    [WR_OP_START] = wr_life_start,
+	    [WR_OP_STOP] = wr_life_stop,
+	    [WR_OP_RESTART] = wr_life_restart,
+	    [WR_OP_SAVE] = wr_life_save,
+	    [WR_OP_RESTORE] = wr_life_restore,
+	    [WR_OP_UNDO] = wr_life_restore,
+	    [WR_OP_CHOWN] = wr_life_chown,
+	    [WR_OP_COPY] = wr_life_copy,
+	    [WR_OP_DELETE] = wr_life_delete,
+	    [WR_OP_UNDELETE] = wr_life_undelete,
+	    [WR_OP_PURGE] = wr_life_purge,
+	    [WR_OP_REPLICATE] = wr_life_replicate_op,
+	    [WR_OP_UPDATE] = wr_life_update,
+	    [WR_OP_DROP] = wr_life_drop,
 	};
 
 	return fn[l->kind](l, err);
@@ -536,6 +586,8 @@ life_fini(struct wr_life *l)
 {
 	wr_settings_fini(&l->set);
 	wr_work_fini(&l->work);
+	wr_member_fini(&l->ms);
+	wr_auth_close(l->auth);
 	free(l->home);
 	if (l->token)
 		explicit_bzero(l->token, strlen(l->token));

@@ -11,6 +11,7 @@
 #define WR_LIFE_INT_H
 
 #include "engine/snap/restore.h"
+#include "host/auth/auth.h"
 #include "host/life/life.h"
 #include "host/runner/runner.h"
 #include "host/task/task.h"
@@ -37,8 +38,10 @@ struct wr_life {
 	struct wr_lock lock;
 	struct wr_settings set;
 	struct wr_work work;
-	struct wr_status before; /* settled, as the operation found it */
-	struct wr_status status; /* as it is on disk */
+	struct wr_auth *auth;      /* NULL: this host belongs to no fleet */
+	struct wr_member_state ms; /* with a fleet: what was promised and accepted here */
+	struct wr_status before;   /* settled, as the operation found it */
+	struct wr_status status;   /* as it is on disk */
 	bool state_begun;
 	bool nothing_to_do; /* a start of what runs already */
 	char *home;     /* where the working files are presented; NULL until settings are loaded */
@@ -46,6 +49,7 @@ struct wr_life {
 	char *token;    /* for the project's processes; NULL: none */
 	bool no_cancel; /* past the point where it can be given up without harm */
 	bool changed;   /* a failure now is a failure of the project, not only of the operation */
+	bool copy;      /* of a project whose files another node keeps */
 	bool no_work;   /* the work record cannot be read, and must not be written */
 	bool held;      /* somebody had files of the home open when it was taken away */
 	json_t *warnings; /* strings; not empty: exit status 3 */
@@ -62,6 +66,10 @@ int wr_life_begin(struct wr_life *l, struct wr_err *err);
 /* The same for a project at another place (stage, trash): place is filled in, lock taken. */
 int wr_life_load(struct wr_life *l, struct wr_err *err);
 int wr_life_state_begin(struct wr_life *l, struct wr_err *err);
+/* Was it asked to end (`op cancel`)? */
+bool wr_life_cancelled(const struct wr_life *l);
+/* Show l->status as it is now, if the last time is not too near. */
+void wr_life_show(struct wr_life *l);
 /* Say what is being done: state, progress file, log. */
 void wr_life_step(struct wr_life *l, const char *step);
 void wr_life_warn(struct wr_life *l, const char *fmt, ...) WR_PRINTF(2, 3);
@@ -132,7 +140,9 @@ int wr_life_settle_work(struct wr_life *l, struct wr_life_mend *out, struct wr_e
 
 /* The files become a snapshot: on the branch if they derive from its tip, else on a side branch. */
 struct wr_life_saved {
-	json_t *part;       /* of the receipt, from the task; own reference */
+	json_t *part; /* of the receipt, from the task; own reference */
+	json_t *refs; /* as they were then, or NULL; own reference */
+	int64_t scan_started;
 	char commit[41];    /* "" if there is nothing to save and never was */
 	char snapshot[120]; /* BRANCH/NAME */
 	bool side;          /* a side branch: the base stays what it is */
@@ -179,6 +189,32 @@ int wr_life_snap_find(struct wr_life *l, const char *spec, struct wr_life_snap *
 /* The newest before-* tag, "latest" if there is none. */
 int wr_life_snap_before(struct wr_life *l, char *out, size_t size, struct wr_err *err);
 
+/* ---- the fleet (replicate.c) ---- */
+
+/* Who this node is in its fleet, and what it knows of the project; nothing without a fleet. */
+int wr_life_fleet_load(struct wr_life *l, struct wr_err *err);
+/* What the judging of this node's own acts looks at. */
+void wr_life_env(const struct wr_life *l, struct wr_member_env *env);
+/* May this node change the project's files and history now? WR_E_DENIED says who may. */
+int wr_life_may_write(struct wr_life *l, struct wr_err *err);
+/* W2: make this node's epoch one in which it can save. WR_E_NOT_FOUND: what it builds on is not
+ * here yet. *out_opened: it was not open before, so the others should hear of it. */
+int wr_life_open(struct wr_life *l, bool *out_opened, struct wr_err *err);
+/* If the refs are other than those of the newest save record, make the next one: a version of
+ * which this node is the first holder. refs: as a task said them, or NULL: they are looked at.
+ * scan_started: of that save; 0: none. */
+int wr_life_note_save(struct wr_life *l, const json_t *refs, int64_t scan_started,
+		      struct wr_err *err);
+/* A save or stop waits that long for each target; what takes longer goes on by itself. */
+#define WR_REPLICATE_WAIT_S 60
+/*
+ * Send the newest version to the other members, in parallel, each within wait_s (0: as long as
+ * bytes move), and say in the receipt what came of it: version, safe, safe_in, members, dcs,
+ * replicas. Targets that are behind are warnings, not failures; -1 only where nothing could be
+ * tried at all.
+ */
+int wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr_err *err);
+
 /* ---- presenting (present.c) ---- */
 
 int wr_life_present(struct wr_life *l, struct wr_err *err);
@@ -187,16 +223,29 @@ int wr_life_unpresent(struct wr_life *l, struct wr_err *err);
 /* ---- operations: the receipt, a new reference, or NULL with err ---- */
 
 json_t *wr_life_create(struct wr_life *l, struct wr_err *err);
+/* A place for a copy of a project of other nodes: an empty repository and tree, with l->set. */
+int wr_life_make_copy(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_start(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_stop(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_restart(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_save(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_restore(struct wr_life *l, struct wr_err *err); /* also undo */
 json_t *wr_life_copy(struct wr_life *l, struct wr_err *err);
+json_t *wr_life_replicate_op(struct wr_life *l, struct wr_err *err);
+json_t *wr_life_update(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_chown(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_delete(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_undelete(struct wr_life *l, struct wr_err *err);
 json_t *wr_life_purge(struct wr_life *l, struct wr_err *err);
+json_t *wr_life_drop(struct wr_life *l, struct wr_err *err);
+
+/* Tree and repository into the trash; what is there already is fine (op_trash.c). */
+int wr_life_to_trash(struct wr_life *l, struct wr_err *err);
+/* X2: may what lies in the trash be removed for good? A copy that was dropped needs proofs, which
+ * the request tells (op_drop.c). */
+int wr_life_purge_check(struct wr_life *l, struct wr_err *err);
+/* A dropped copy is back: it answers for what it has again. */
+int wr_life_unhide(struct wr_life *l, struct wr_err *err);
 
 /* The parts of start and stop that restart and delete share. */
 int wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err);

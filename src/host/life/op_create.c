@@ -342,6 +342,48 @@ publish(struct wr_life *l, const struct wr_volume *v, struct wr_err *err)
 	return 0;
 }
 
+int
+wr_life_make_copy(struct wr_life *l, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *receipt = json_object();
+	size_t vol;
+	int rc;
+
+	sweep(l);
+	if (wr_work_load(l->node, &l->project, &l->work, err) < 0)
+		return -1;
+	if (l->work.deleted && !l->work.purged)
+		return wr_err_set(err, WR_E_EXISTS, "project '%s' is in the trash here",
+				  l->project.s);
+	if (pick_volume(l, &vol, err) < 0)
+		return -1;
+	/* What was purged here may come again, by a newer record. */
+	wr_work_fini(&l->work);
+	l->work = (struct wr_work){0};
+	rc = stage_open(l, vol, err);
+	if (rc == 0)
+		rc = set_up(l, NULL, -1, receipt, err);
+	if (rc == 0)
+		rc = publish(l, &l->node->volume[vol], err);
+	if (l->shadow.node.volume)
+		stage_drop(l, &l->node->volume[vol]);
+	wr_lock_drop(&l->lock);
+	if (rc == 0)
+		wr_life_unshadow(l);
+	return rc;
+}
+
+/* The project is there; that it is on other nodes too is what the schedule sees to otherwise. */
+static void
+spread(struct wr_life *l, json_t *receipt)
+{
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_life_fleet_load(l, &why) < 0 || wr_life_note_save(l, NULL, 0, &why) < 0 ||
+	    wr_life_replicate(l, receipt, WR_REPLICATE_WAIT_S, &why) < 0)
+		wr_life_warn(l, "replicate: %s", why.msg);
+}
+
 json_t *
 wr_life_create(struct wr_life *l, struct wr_err *err)
 {
@@ -411,5 +453,6 @@ wr_life_create(struct wr_life *l, struct wr_err *err)
 		return NULL;
 	}
 	wr_life_unshadow(l);
+	spread(l, o);
 	return wr_steal(&o);
 }

@@ -176,6 +176,7 @@ static void
 receipt_safety(struct wr_life *l, const struct restore *r, json_t *o)
 {
 	WR_SCOPED(wr_freep) char *undo = undo_command(l, r);
+	struct wr_err why = WR_ERR_INIT;
 	json_t *s;
 
 	if (undo)
@@ -190,6 +191,9 @@ receipt_safety(struct wr_life *l, const struct restore *r, json_t *o)
 	wr_json_str(s, "snapshot", r->safety.snapshot);
 	wr_json_str(s, "tag", l->tag);
 	wr_json_str(s, "commit", r->safety.commit);
+	/* It moved the refs; other nodes get it with the next save. */
+	if (wr_life_note_save(l, r->safety.refs, r->safety.scan_started, &why) < 0)
+		wr_life_warn(l, "note the snapshot: %s", why.msg);
 }
 
 /* The change itself failed: it is not tried again behind anyone's back. */

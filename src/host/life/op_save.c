@@ -23,12 +23,17 @@ wr_life_save(struct wr_life *l, struct wr_err *err)
 	o = wr_life_receipt(l, "warren.save/1");
 	wr_life_merge(o, s.part);
 	wr_json_str(o, "snapshot", s.snapshot[0] ? s.snapshot : NULL);
-	/* One member: what is durable here is as safe as it gets. */
+	/* Without a fleet what is durable here is as safe as it gets. */
 	wr_json_bool(o, "safe", s.commit[0] != '\0');
 	wr_json_u64(o, "safe_in", s.commit[0] ? 1 : 0);
 	wr_json_u64(o, "members", 1);
 	wr_json_str(o, "tag", tag);
 	wr_json_bool(o, "side_branch", s.side);
+	if (!l->copy &&
+	    (wr_life_note_save(l, s.refs, s.scan_started, err) < 0 ||
+	     wr_life_replicate(l, o, wr_life_arg_u64(l, "replicate_wait", WR_REPLICATE_WAIT_S),
+			       err) < 0))
+		return NULL;
 	if (s.side)
 		wr_life_warn(l, "the history of '%s' has moved; its files went to side branch %s",
 			     l->set.name, s.snapshot);

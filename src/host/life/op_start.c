@@ -8,6 +8,8 @@
 /* The command must live that long to count as started: enough for a program that is not there or
  * refuses its arguments. Every start waits for it. */
 #define SETTLE_MS 50
+/* The other members hear that the epoch is open; those that do not answer hear it later. */
+#define OPEN_WAIT_S 20
 
 static void
 add_env(char ***env, size_t *n, char *taken)
@@ -184,7 +186,7 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	struct wr_runner_status run;
 	struct wr_tip tip;
 	WR_SCOPED(wr_freep) char *snapshot = NULL;
-	bool runs;
+	bool runs, opened;
 
 	l->changed = true;
 	wr_json_bool(receipt, "already", false);
@@ -194,7 +196,11 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	wr_json_null(receipt, "salvaged");
 	wr_json_null(receipt, "restored");
 	wr_json_u64(receipt, "skel", 0);
-	if (wr_life_settle_work(l, &mend, err) < 0 || wr_life_inspect(l, &tip, err) < 0)
+	if (wr_life_settle_work(l, &mend, err) < 0 || wr_life_open(l, &opened, err) < 0 ||
+	    wr_life_inspect(l, &tip, err) < 0)
+		return -1;
+	/* Nothing older becomes safe but through this. */
+	if (opened && wr_life_replicate(l, receipt, OPEN_WAIT_S, err) < 0)
 		return -1;
 	wr_json_str(receipt, "finished_restore", mend.restore_op[0] ? mend.restore_op : NULL);
 	wr_life_processes(l, &run);

@@ -4,6 +4,7 @@
 #include "host/life/life_int.h"
 
 #include "base/log.h"
+#include "base/str.h"
 
 /* A save of a stop; the newest good one goes into the receipt. */
 static bool
@@ -27,7 +28,8 @@ save(struct wr_life *l, json_t *receipt, struct wr_life_saved *s)
 int
 wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 {
-	bool with_saves = !wr_life_arg_bool(l, "no_save"), mended;
+	/* The files of a copy that nobody touched are some snapshot's already. */
+	bool with_saves = !wr_life_arg_bool(l, "no_save") && !(l->copy && !l->work.dirty), mended;
 	WR_SCOPED(wr_life_saved_fini) struct wr_life_saved first = {0}, last = {0};
 	struct wr_runner_stopped ended = {0};
 	struct wr_runner_status run;
@@ -73,8 +75,58 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		l->skipped = l->skipped || !last.whole;
 		if (wr_life_clean(l, &last, &why) < 0)
 			wr_life_warn(l, "%s", why.msg);
+		if (!l->copy && (wr_life_note_save(l, last.refs, last.scan_started, &why) < 0 ||
+				 wr_life_replicate(l, receipt, WR_REPLICATE_WAIT_S, &why) < 0))
+			wr_life_warn(l, "replicate: %s", why.msg);
 	}
 	return 0;
+}
+
+/*
+ * W5, the end of a hand-off: all is saved where it counts, nothing runs, and from here on nothing
+ * ever runs or saves under this epoch. The grant is what lets a hub name the next writer at once.
+ */
+static int
+release(struct wr_life *l, json_t *receipt, struct wr_err *err)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_lock lock = WR_LOCK_INIT;
+	struct wr_member_env env;
+	struct wr_grant grant;
+	bool changed = false, again;
+	int rc;
+
+	if (!l->auth || !l->ms.has_record || !wr_node_id_eq(&l->ms.record.writer, &l->auth->self))
+		return wr_err_set(err, WR_E_DENIED, "this node has nothing to hand over of '%s'",
+				  l->set.name);
+	again = wr_epoch_cmp(&l->ms.released, &l->ms.record.n) == 0;
+	if (!again && (l->work.dirty || (!wr_json_get_bool(receipt, "safe", false) &&
+					 !wr_life_arg_bool(l, "accept_local")))) {
+		wr_err_set(err, WR_E_BUSY, "'%s' is not handed over: its newest files are %s",
+			   l->set.name, l->work.dirty ? "not saved" : "safe on this node alone");
+		return wr_err_hint(err, "it is stopped; when its replicas answer: ask again");
+	}
+	wr_life_step(l, "release");
+	if (wr_auth_lock(l->auth, &l->project, &lock, err) < 0)
+		return -1;
+	rc = wr_auth_load(l->auth, &l->project, &l->ms, err);
+	wr_life_env(l, &env);
+	if (rc == 0)
+		rc = wr_writer_release(&l->ms, &env, &l->ms.record.n, &l->auth->key, &grant,
+				       &changed, err);
+	/* DURABLE: before anyone has the grant. */
+	if (rc == 0 && changed)
+		rc = wr_auth_store(l->auth, &l->project, &l->ms, err);
+	wr_lock_drop(&lock);
+	wr_life_crash(l, "released");
+	if (rc == 0) {
+		WR_SCOPED(wr_freep) char *text = NULL;
+
+		wr_grant_encode(&grant, &b);
+		text = wr_base64(b.p, b.len);
+		wr_json_str(receipt, "grant", text);
+	}
+	return rc;
 }
 
 json_t *
@@ -97,7 +149,8 @@ wr_life_stop(struct wr_life *l, struct wr_err *err)
 			return NULL;
 		}
 	}
-	if (wr_life_do_stop(l, o, err) < 0)
+	if (wr_life_do_stop(l, o, err) < 0 ||
+	    (wr_life_arg_bool(l, "release") && release(l, o, err) < 0))
 		return NULL;
 	return wr_steal(&o);
 }

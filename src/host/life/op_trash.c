@@ -36,8 +36,8 @@ trash_dir(int parent_fd, const char *volume, struct wr_err *err)
 	return fd < 0 ? wr_err_sys(err, "open the trash of volume '%s'", volume) : fd;
 }
 
-static int
-to_trash(struct wr_life *l, struct wr_err *err)
+int
+wr_life_to_trash(struct wr_life *l, struct wr_err *err)
 {
 	const struct wr_volume *tv = &l->node->volume[l->place.tree_vol];
 	const struct wr_volume *rv = &l->node->volume[l->place.repo_vol];
@@ -85,7 +85,7 @@ wr_life_delete(struct wr_life *l, struct wr_err *err)
 	wr_life_crash(l, "marked");
 	l->changed = true;
 	wr_life_step(l, "trash");
-	if (to_trash(l, err) < 0) {
+	if (wr_life_to_trash(l, err) < 0) {
 		if (!err->hint[0])
 			wr_err_hint(err, "warren delete %s again, or warren undelete %s",
 				    l->set.name, l->project.s);
@@ -206,6 +206,8 @@ wr_life_undelete(struct wr_life *l, struct wr_err *err)
 	if (wr_life_work_store(l, err) < 0)
 		return NULL;
 	wr_life_crash(l, "unmarked");
+	if (wr_life_unhide(l, err) < 0)
+		return NULL;
 	o = wr_life_receipt(l, "warren.undelete/1");
 	wr_json_str(o, "home", l->home);
 	return wr_steal(&o);
@@ -255,7 +257,7 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 		}
 		snprintf(l->set.name, sizeof(l->set.name), "%s", l->project.s);
 	}
-	if (too_early(l, err) < 0)
+	if (too_early(l, err) < 0 || wr_life_purge_check(l, err) < 0)
 		return NULL;
 	/* DURABLE: nobody takes back what is being removed. */
 	l->work.purged = true;

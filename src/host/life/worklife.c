@@ -14,6 +14,7 @@
  */
 #include "host/life/life_int.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -299,6 +300,7 @@ void
 wr_life_saved_fini(struct wr_life_saved *s)
 {
 	wr_json_freep(&s->part);
+	wr_json_freep(&s->refs);
 }
 
 static void
@@ -311,6 +313,10 @@ read_saved(struct wr_life_saved *s, const char *otherwise_branch)
 			 wr_json_get_str(s->part, "name", ""));
 	s->made = wr_json_get_bool(s->part, "made", s->commit[0] != '\0');
 	s->whole = !wr_life_has_skipped(s->part);
+	s->scan_started = wr_json_get_time(s->part, "scan_started", 0);
+	/* Not for receipts. */
+	s->refs = json_incref(json_object_get(s->part, "refs"));
+	json_object_del(s->part, "refs");
 }
 
 static int
@@ -321,8 +327,8 @@ salvage(struct wr_life *l, const struct wr_tip *tip, struct wr_life_saved *out, 
 
 	wr_life_step(l, "salvage");
 	/* What is there already, from a start that was cut off, is not stored again. */
-	snprintf(branch, sizeof(branch), "conflict-1.%" PRIu64 "-%.8s", tip->snapshots,
-		 l->node->id.s);
+	snprintf(branch, sizeof(branch), "conflict-%" PRIu64 ".%" PRIu64 "-%.8s", l->set.epoch,
+		 tip->snapshots, l->node->id.s);
 	args = json_object();
 	wr_json_str(args, "op", l->op.s);
 	wr_json_str(args, "branch", branch);
@@ -408,7 +414,7 @@ wr_life_protect(struct wr_life *l, const char *tag_name, struct wr_life_saved *o
 	}
 	if (wr_life_inspect(l, &tip, err) < 0)
 		return -1;
-	if (wr_life_on_line(l, &tip))
+	if (wr_life_on_line(l, &tip) && !l->copy)
 		return save(l, tag_name, out, err);
 	/* A snapshot on the branch would undo what the tip has and these files lack. */
 	if (salvage(l, &tip, out, err) < 0)
@@ -419,7 +425,9 @@ wr_life_protect(struct wr_life *l, const char *tag_name, struct wr_life_saved *o
 int
 wr_life_clean(struct wr_life *l, const struct wr_life_saved *s, struct wr_err *err)
 {
-	if (s->side || !s->whole || !l->work.dirty || l->held)
+	/* A writer's side branch leaves the files off the line; a copy's are saved, and may be
+	 * brought to it (W6). */
+	if ((s->side && !l->copy) || !s->whole || !l->work.dirty || l->held)
 		return 0;
 	l->work.dirty = false;
 	if (wr_life_work_store(l, err) < 0)
@@ -434,6 +442,24 @@ void
 wr_life_brought_fini(struct wr_life_brought *b)
 {
 	wr_json_freep(&b->restored);
+}
+
+/* No entry at all: as a copy's files are before they were ever brought up. */
+static bool
+tree_empty(struct wr_life *l)
+{
+	int fd = wr_tree_open(&l->place, NULL);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *e;
+	bool empty = d != NULL;
+
+	if (!d)
+		wr_closep(&fd);
+	while (empty && (e = readdir(d)))
+		empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+	if (d)
+		closedir(d);
+	return empty;
 }
 
 int
@@ -461,7 +487,7 @@ wr_life_bring_up(struct wr_life *l, const struct wr_tip *tip, struct wr_life_bro
 	if (!missing && wr_life_on_line(l, tip))
 		return 0;
 	/* Also files that nobody changed since their snapshot, if the line has lost that one. */
-	if (!missing && (l->work.dirty || !tip->newer)) {
+	if (!missing && (l->work.dirty || !tip->newer) && !(!l->work.base[0] && tree_empty(l))) {
 		WR_SCOPED(wr_life_saved_fini) struct wr_life_saved s = {0};
 
 		if (salvage(l, tip, &s, err) < 0)

@@ -24,7 +24,8 @@ static bool
 wants_tree(enum wr_task_kind k)
 {
 	return k != WR_TASK_INIT_REPO && k != WR_TASK_INSPECT && k != WR_TASK_ADOPT &&
-	       k != WR_TASK_TAG && k != WR_TASK_REMOVE;
+	       k != WR_TASK_TAG && k != WR_TASK_REFS && k != WR_TASK_OPEN && k != WR_TASK_PUSH &&
+	       k != WR_TASK_RECEIVE && k != WR_TASK_PROVE && k != WR_TASK_REMOVE;
 }
 
 static bool
@@ -124,6 +125,7 @@ wr_task_begin(const struct wr_task *t, pid_t *out_pid, int *out_result_fd, struc
 	out = p[1];
 	snprintf(self, sizeof(self), "%ld", (long)getpid());
 	s.argv = argv;
+	s.fd[STDIN_FILENO] = t->in_fd;
 	s.fd[STDOUT_FILENO] = t->out_fd;
 	s.fd[STDERR_FILENO] = t->log_fd;
 	s.fd[WR_WORKER_REQUEST] = request;
@@ -189,15 +191,15 @@ wr_task_end(const void *text, size_t len, int wait_status, json_t **out_result, 
 	return rc > 0 ? 0 : rc < 0 ? -1 : from_status(wait_status, err);
 }
 
-struct hearing {
-	const struct wr_task *t;
-	struct wr_buf text; /* the lines that are not progress */
-	size_t line;        /* where the last one begins */
-};
+void
+wr_task_ear_fini(struct wr_task_ear *e)
+{
+	wr_buf_fini(&e->text);
+}
 
 /* Take progress out of the text as soon as its line is complete. */
 static void
-take_lines(struct hearing *h)
+take_lines(const struct wr_task *t, struct wr_task_ear *h)
 {
 	uint8_t *lf;
 
@@ -214,64 +216,90 @@ take_lines(struct hearing *h)
 		}
 		o = wr_json_parse(p, len, NULL);
 		g = wr_json_get_obj(o, "progress");
-		if (g && h->t->progress)
-			h->t->progress(
-			    h->t->ctx, wr_json_get_str(g, "step", ""),
-			    wr_json_get_u64(g, "files", 0), wr_json_get_u64(g, "files_total", 0),
-			    wr_json_get_u64(g, "bytes", 0), wr_json_get_u64(g, "bytes_total", 0));
+		if (g && t->progress)
+			t->progress(
+			    t->ctx, wr_json_get_str(g, "step", ""), wr_json_get_u64(g, "files", 0),
+			    wr_json_get_u64(g, "files_total", 0), wr_json_get_u64(g, "bytes", 0),
+			    wr_json_get_u64(g, "bytes_total", 0));
 		memmove(h->text.p + h->line, h->text.p + end, h->text.len - end);
 		h->text.len -= len + 1;
 	}
 }
 
+int
+wr_task_hear(const struct wr_task *t, struct wr_task_ear *e, int result_fd, int timeout_ms,
+	     struct wr_err *err)
+{
+	struct pollfd p = {.fd = result_fd, .events = POLLIN};
+	int n = poll(&p, 1, timeout_ms);
+	ssize_t got;
+
+	if (n < 0 && errno != EINTR)
+		return wr_err_sys(err, "wait for the worker");
+	if (n <= 0)
+		return 1;
+	wr_buf_reserve(&e->text, 1 << 16);
+	got = read(result_fd, e->text.p + e->text.len, 1 << 16);
+	if (got < 0 && errno == EINTR)
+		return 1;
+	if (got < 0)
+		return wr_err_sys(err, "read from the worker");
+	if (got == 0)
+		return 0;
+	e->text.len += (size_t)got;
+	take_lines(t, e);
+	if (e->text.len > LINE_MAX_BYTES)
+		return wr_err_set(err, WR_E_LIMIT, "the worker says too much");
+	return 1;
+}
+
+json_t *
+wr_task_word(struct wr_task_ear *e)
+{
+	while (e->word < e->line) {
+		const char *p = (char *)e->text.p + e->word;
+		const char *lf = memchr(p, '\n', e->line - e->word);
+		json_t *o = wr_json_parse(p, (size_t)(lf - p), NULL);
+
+		e->word += (size_t)(lf - p) + 1;
+		if (json_is_object(o))
+			return o;
+		json_decref(o);
+	}
+	return NULL;
+}
+
 /* Until the worker has closed its end. */
 static int
-hear(struct hearing *h, int fd, struct wr_err *err)
+hear(const struct wr_task *t, struct wr_task_ear *e, int fd, struct wr_err *err)
 {
-	for (;;) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int n = poll(&p, 1, h->t->cancel ? POLL_MS : -1);
-		ssize_t got;
+	int rc;
 
-		if (h->t->cancel && *h->t->cancel)
+	do {
+		if (t->cancel && *t->cancel)
 			return wr_err_set(err, WR_E_CANCELLED, "cancelled");
-		if (n < 0 && errno != EINTR)
-			return wr_err_sys(err, "wait for the worker");
-		if (n <= 0)
-			continue;
-		wr_buf_reserve(&h->text, 1 << 16);
-		got = read(fd, h->text.p + h->text.len, 1 << 16);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return wr_err_sys(err, "read from the worker");
-		if (got == 0)
-			return 0;
-		h->text.len += (size_t)got;
-		take_lines(h);
-		if (h->text.len > LINE_MAX_BYTES)
-			return wr_err_set(err, WR_E_LIMIT, "the worker says too much");
-	}
+		rc = wr_task_hear(t, e, fd, t->cancel ? POLL_MS : -1, err);
+	} while (rc > 0);
+	return rc;
 }
 
 int
 wr_task_run(const struct wr_task *t, json_t **out_result, struct wr_err *err)
 {
-	struct hearing h = {.t = t, .text = WR_BUF_INIT};
+	WR_SCOPED(wr_task_ear_fini) struct wr_task_ear ear = {0};
 	WR_SCOPED(wr_closep) int fd = -1;
 	int status = 0, rc;
 	pid_t pid;
 
 	if (wr_task_begin(t, &pid, &fd, err) < 0)
 		return -1;
-	rc = hear(&h, fd, err);
+	rc = hear(t, &ear, fd, err);
 	if (rc < 0)
 		kill(pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (rc == 0)
-		rc = wr_task_end(h.text.p, h.text.len, status, out_result, err);
-	wr_buf_fini(&h.text);
+		rc = wr_task_end(ear.text.p, ear.text.len, status, out_result, err);
 	return rc;
 }
 

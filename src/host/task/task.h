@@ -59,6 +59,28 @@ enum wr_task_kind {
 	/* {name, commit}: set; {name, delete:true}; {expire_before: seconds since the epoch,
 	 * prefix}: drop tags PREFIX* whose snapshots are older -> {"dropped":[name]} */
 	WR_TASK_TAG,
+	/* {fill?} -> {"refs":[{name,id}]}: those that go to other nodes, ascending by name; fill:
+	 * those that a fill brought, under the names they are to have. SAVE says them as well. */
+	WR_TASK_REFS,
+	/* {save_b64, held_b64?, side?, floor_s}: the refs become those of the save, whose objects
+	 * are here; what they no longer reach is kept as a push would keep it */
+	WR_TASK_OPEN,
+	/* {address, node, inc, name, idle_ms, total_ms, rate}: what the envelope says to another
+	 * node; source: a memfd as wr_push_kit makes it -> {"answer_b64","bytes","seconds"}. Reads
+	 * the repository; the one task with a network. */
+	WR_TASK_PUSH,
+	/* {save_b64, fill, max_bytes, idle_ms, total_ms}: source: a stream with the sync protocol.
+	 * Says {"ready":true} when all is here and checked, waits on in_fd for
+	 * {"commit":{floor_s, side?, held_b64?}} or {"abort":{error}}, says
+	 * {"again":true} when the refs had moved and more has to come
+	 * -> {"objects","bytes","refs_moved","kept","sides"} */
+	WR_TASK_RECEIVE,
+	/* X1. {nonce_b64, pick: how many}: a challenge: objects drawn from what the refs reach
+	 * -> {"tips":[where refs lead, each once, ascending],"ids":[],"digest_b64": the answer to
+	 * come}; pick 0: tips alone matter.
+	 * {nonce_b64, ids[], tips[]}: the answer -> {"digest_b64"}; WR_E_NOT_FOUND: an object is
+	 * not here, or no ref reaches a tip */
+	WR_TASK_PROVE,
 
 	/* user */
 
@@ -96,6 +118,7 @@ struct wr_task {
 	int source_fd; /* IMPORT, ADOPT, REMOVE (parent directory), RESTORE for a copy (the other
 			  repository); -1 */
 	int tree_fd, repo_fd; /* >= 0: instead of the place's own, for a project in the making */
+	int in_fd;            /* standard input of RECEIVE; -1 */
 	int out_fd;           /* standard output of FILES, READ; -1 */
 	int log_fd;           /* standard error; -1: /dev/null */
 	void (*progress)(void *ctx, const char *step, uint64_t files, uint64_t files_total,
@@ -104,17 +127,31 @@ struct wr_task {
 	volatile int
 	    *cancel; /* becomes nonzero: the worker is ended, WR_E_CANCELLED; may be NULL */
 };
-#define WR_TASK_INIT                                                                       \
-	{                                                                                  \
-		.source_fd = -1, .tree_fd = -1, .repo_fd = -1, .out_fd = -1, .log_fd = -1, \
+#define WR_TASK_INIT                                                                      \
+	{                                                                                 \
+		.source_fd = -1, .tree_fd = -1, .repo_fd = -1, .in_fd = -1, .out_fd = -1, \
+		.log_fd = -1,                                                             \
 	}
 
 /* Run it and wait. *out_result: new reference (may be NULL to ignore). The worker's own error comes
  * back as it was set there. */
 int wr_task_run(const struct wr_task *t, json_t **out_result, struct wr_err *err);
-/* Start without waiting (control, for FILES, READ): *out_result_fd is to be read (O_CLOEXEC, caller
- * closes) for the last line; *out_pid to be reaped. */
+/* Start without waiting (control, for FILES, READ; several at once): *out_result_fd is to be read
+ * (O_CLOEXEC, caller closes) for the last line; *out_pid to be reaped. */
 int wr_task_begin(const struct wr_task *t, pid_t *out_pid, int *out_result_fd, struct wr_err *err);
+/* What it says, for those who do not just wait for its end. */
+struct wr_task_ear {
+	struct wr_buf text; /* the lines that are not progress */
+	size_t line;        /* where the last one begins */
+	size_t word;        /* where the first one begins that wr_task_word has not given */
+};
+void wr_task_ear_fini(struct wr_task_ear *e);
+/* Take in what is there, waiting for it at most timeout_ms (-1: for ever): 1, also if nothing came;
+ * 0: it has closed its end; -1. Progress goes to t->progress. */
+int wr_task_hear(const struct wr_task *t, struct wr_task_ear *e, int result_fd, int timeout_ms,
+		 struct wr_err *err);
+/* The next whole line that is an object; NULL: none. New reference. */
+json_t *wr_task_word(struct wr_task_ear *e);
 /* What a whole text read from result_fd and an exit status mean. */
 int wr_task_end(const void *text, size_t len, int wait_status, json_t **out_result,
 		struct wr_err *err);

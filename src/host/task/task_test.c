@@ -285,6 +285,85 @@ test_save__and_inspect(void **state)
 	assert_sound(&a);
 }
 
+/* ---- proofs ---- */
+
+#define NONCE "AAECAwQFBgcICQoLDA0ODw=="
+
+static json_t *
+question(const char *nonce, const json_t *challenge)
+{
+	json_t *q = json_object();
+
+	wr_json_str(q, "nonce_b64", nonce);
+	json_object_set(q, "ids", json_object_get(challenge, "ids"));
+	json_object_set(q, "tips", json_object_get(challenge, "tips"));
+	return q;
+}
+
+static bool
+proves(const char *nonce, const json_t *challenge)
+{
+	json_t *r = ok(WR_TASK_PROVE, question(nonce, challenge));
+	bool same = !strcmp(str(r, "digest_b64"), str(challenge, "digest_b64"));
+
+	json_decref(r);
+	return same;
+}
+
+static void
+test_prove__what_refs_reach_now(void **state)
+{
+	json_t *c, *q, *none;
+	char *path = wr_repo_path_of(&a);
+	char old[41];
+
+	(void)state;
+	/* Nothing at all can be asked about, too. */
+	c = ok(WR_TASK_PROVE, args("{\"nonce_b64\":\"" NONCE "\",\"pick\":16}"));
+	assert_int_equal(json_array_size(json_object_get(c, "tips")), 0);
+	assert_int_equal(json_array_size(json_object_get(c, "ids")), 0);
+	assert_true(proves(NONCE, c));
+	json_decref(c);
+	put("{}");
+	sh("seq 3000 >%s/more", tree_a);
+	put("{}");
+	c = ok(WR_TASK_PROVE, args("{\"nonce_b64\":\"" NONCE "\",\"pick\":16}"));
+	/* The branch, and refs/warren/latest beside it: one tip. */
+	assert_int_equal(json_array_size(json_object_get(c, "tips")), 1);
+	assert_in_range(json_array_size(json_object_get(c, "ids")), 3, 16);
+	assert_true(proves(NONCE, c));
+	/* The answer is to this challenge alone. */
+	assert_false(proves("AAECAwQFBgcICQoLDA0OEA==", c));
+	snprintf(old, sizeof(old), "%s",
+		 json_string_value(json_array_get(json_object_get(c, "tips"), 0)));
+	/* An ancestor of a ref is held, something that no ref reaches is not. */
+	sh("echo yet >%s/yet", tree_a);
+	put("{}");
+	assert_true(proves(NONCE, c));
+	q = question(NONCE, c);
+	json_array_append_new(json_object_get(q, "tips"),
+			      json_string("00000000000000000000000000000000000000aa"));
+	fails(WR_TASK_PROVE, q, WR_E_NOT_FOUND);
+	json_array_remove(json_object_get(c, "tips"),
+			  json_array_size(json_object_get(c, "tips")) - 1);
+	/* The asker's list of tips moves with its refs; pick 0 looks at nothing else. */
+	none = ok(WR_TASK_PROVE, args("{\"nonce_b64\":\"" NONCE "\",\"pick\":0}"));
+	assert_int_equal(json_array_size(json_object_get(none, "tips")), 1);
+	assert_string_not_equal(json_string_value(json_array_get(json_object_get(none, "tips"), 0)),
+				old);
+	json_decref(none);
+	fails(WR_TASK_PROVE, args("{\"pick\":1}"), WR_E_INVALID);
+	fails(WR_TASK_PROVE, args("{\"nonce_b64\":\"" NONCE "\",\"pick\":65}"), WR_E_LIMIT);
+	/* Damaged bytes prove nothing. */
+	sh("for p in %s/objects/pack/*.pack; do chmod u+w $p; "
+	   "head -c 60 $p >$p.x && cat $p.x >$p && rm $p.x; done",
+	   path);
+	free(path);
+	q = question(NONCE, c);
+	assert_int_equal(task_of(&a, WR_TASK_PROVE, q, -1, -1, &none), -1);
+	json_decref(c);
+}
+
 static void
 test_restore__in_place_beside_whole(void **state)
 {
@@ -1189,6 +1268,7 @@ test_rootless__everything_again(void **state)
 
 static const struct CMUnitTest tests[] = {
     T(test_save__and_inspect),
+    T(test_prove__what_refs_reach_now),
     T(test_restore__in_place_beside_whole),
     T(test_import__belongs_to_its_user),
     T(test_adopt__a_repository_of_bup),

@@ -45,6 +45,7 @@ static const struct rights {
 	/* Looks up names of users, for which some systems ask a socket. Not for those who could
 	 * write to any: their look-ups go to files alone, and fail softly. */
 	bool names;
+	bool net;    /* may make connections */
 	bool no_box; /* runs programs of others: the uid alone is the wall */
 } rights[WR_TASK_KINDS] = {
     [WR_TASK_INIT_REPO] = {wr_work_init_repo, .repo = WR_FS_READ | WR_FS_WRITE},
@@ -59,6 +60,11 @@ static const struct rights {
     [WR_TASK_ADOPT] = {wr_work_adopt, CAPS_READ, 0, WR_FS_READ | WR_FS_WRITE, WR_FS_READ,
 		       .names = true},
     [WR_TASK_TAG] = {wr_work_tag, .repo = WR_FS_READ | WR_FS_WRITE, .names = true},
+    [WR_TASK_REFS] = {wr_work_refs, .repo = WR_FS_READ},
+    [WR_TASK_OPEN] = {wr_work_open, .repo = WR_FS_READ | WR_FS_WRITE},
+    [WR_TASK_PUSH] = {wr_work_push, .repo = WR_FS_READ, .net = true},
+    [WR_TASK_RECEIVE] = {wr_work_receive, .repo = WR_FS_READ | WR_FS_WRITE},
+    [WR_TASK_PROVE] = {wr_work_prove, .repo = WR_FS_READ},
     [WR_TASK_SKEL] = {wr_work_skel, 0, WR_FS_READ | WR_FS_WRITE, 0, WR_FS_READ, .as_user = true},
     [WR_TASK_LINK] = {wr_work_link, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},
     [WR_TASK_MKDIR] = {wr_work_mkdir, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},
@@ -115,6 +121,14 @@ wr_worker_progress(void *ctx, const char *step, uint64_t files, uint64_t files_t
 		(void)write_line(o); /* who listens no more ends us anyway */
 	pthread_mutex_unlock(&tell.mutex);
 	json_decref(o);
+}
+
+void
+wr_worker_say(const json_t *o)
+{
+	pthread_mutex_lock(&tell.mutex);
+	(void)write_line(o); /* who listens no more ends us anyway */
+	pthread_mutex_unlock(&tell.mutex);
 }
 
 static int
@@ -190,8 +204,9 @@ build_walls(const struct wr_worker *w, const struct rights *r, struct wr_err *er
 	s.caps = r->caps;
 	s.no_exec_new = !r->no_box;
 	/* Without sockets there is no network; a namespace of one's own takes longer. */
-	s.no_network = !r->no_box && !(wr_sandbox_available() & WR_WALL_SECCOMP);
-	s.no_sockets = !r->no_box && !r->names;
+	s.no_network = !r->no_box && !r->net && !(wr_sandbox_available() & WR_WALL_SECCOMP);
+	s.no_sockets = !r->no_box && !r->names && !r->net;
+	s.inet = r->net;
 	s.max_memory = r->as_user && !r->no_box ? USER_MEMORY : 0;
 	if (!r->no_box) {
 		add_path(&s, WR_WORKER_TREE, r->tree);

@@ -313,6 +313,8 @@ wr_work_save(struct wr_worker *w, struct wr_err *err)
 	if (out) {
 		wr_receipt_save(out, &res, false);
 		wr_json_str(out, "tag", tag);
+		if (wr_worker_refs(r, out, err) < 0)
+			wr_json_freep(&out);
 	}
 	wr_save_result_fini(&res);
 	return out;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
- * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c and worker_read.c.
+ * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c, worker_read.c,
+ * worker_sync.c and worker_prove.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
@@ -45,6 +46,11 @@ json_t *wr_work_restore(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_import(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_adopt(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_tag(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_refs(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_open(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_push(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_receive(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_prove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_chown(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_remove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_skel(struct wr_worker *w, struct wr_err *err);
@@ -59,6 +65,10 @@ json_t *wr_work_hook(struct wr_worker *w, struct wr_err *err);
 /* For wr_save_opts, wr_restore_opts and the rest: at most 20 lines a second. Any thread. */
 void wr_worker_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			uint64_t bytes, uint64_t bytes_total);
+/* Member "refs" of a result: what WR_TASK_REFS says. */
+int wr_worker_refs(struct wr_repo *r, json_t *result, struct wr_err *err);
+/* A line to the starter before the result. */
+void wr_worker_say(const json_t *o);
 /* Counts the files of a tree in a thread of its own (worker_count.c). */
 struct wr_counting {
 	pthread_t thread;
