@@ -2,8 +2,6 @@
 #include "cli/client.h"
 
 #include <strings.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -11,13 +9,11 @@
 #include "cli/out.h"
 #include "host/node/node.h"
 #include "sys/fs.h"
-#include "sys/sock.h"
 
 #define BODY_MAX (64u << 20)  /* of an answer that is kept */
 #define ERROR_MAX (1u << 20)  /* of a refusal */
 #define LINE_MAX_BYTES 32768u /* of a header; Warren-Error is the longest */
 #define HEADERS_MAX 100
-#define SILENCE_S 300 /* a daemon that says nothing for so long is not there */
 
 /* ---- where ---- */
 
@@ -87,16 +83,17 @@ wr_client_init(struct wr_client *c, const struct wr_args *a, struct wr_err *err)
 
 	*c = (struct wr_client){.token = environment("WARREN_TOKEN")};
 	if (s) {
-		c->socket = wr_strdup(s);
+		c->to.socket = wr_strdup(s);
 	} else if (wr_client_is_local(a)) {
-		c->socket = socket_of_root(wr_client_root(a));
+		c->to.socket = socket_of_root(wr_client_root(a));
 	} else if ((s = environment("WARREN_SOCKET"))) {
-		c->socket = wr_strdup(s);
-	} else if (!strncmp(url, "unix:", 5) && url[5]) {
-		c->socket = wr_strdup(url + 5);
+		c->to.socket = wr_strdup(s);
 	} else {
-		wr_err_set(err, WR_E_USAGE, "$WARREN_URL: '%s' is not understood", WR_Q(url));
-		return wr_err_hint(err, "write unix:PATH, the path of the daemon's socket");
+		if (wr_wire_to_url(&c->to, "$WARREN_URL", url, err) < 0)
+			return -1;
+		s = c->to.host ? environment("WARREN_CA") : NULL;
+		if (s && wr_wire_to_ca(&c->to, "$WARREN_CA", s, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -104,7 +101,7 @@ wr_client_init(struct wr_client *c, const struct wr_args *a, struct wr_err *err)
 void
 wr_client_fini(struct wr_client *c)
 {
-	free(c->socket);
+	wr_wire_to_fini(&c->to);
 	*c = (struct wr_client){0};
 }
 
@@ -240,7 +237,7 @@ wr_ask_pair(struct wr_ask *r, const char *name, const char *pair, struct wr_err 
 /* ---- the wire ---- */
 
 struct conn {
-	int fd;
+	struct wr_wire *wire;
 	const struct wr_client *client;
 	size_t at, len;
 	uint8_t buf[65536];
@@ -260,52 +257,6 @@ broken(struct wr_err *err, const char *what)
 	return wr_err_set(err, WR_E_FAILED, "the daemon's answer is broken: %s", what);
 }
 
-static int
-dial(const struct wr_client *c, struct wr_err *err)
-{
-	struct timeval silence = {.tv_sec = SILENCE_S};
-	struct wr_err why = WR_ERR_INIT;
-	int fd = wr_sock_connect(c->socket, &why);
-
-	if (fd < 0) {
-		if (why.code == WR_E_DENIED) {
-			wr_err_set(err, WR_E_DENIED, "the daemon's socket '%s' is not open to you",
-				   WR_Q(c->socket));
-			return wr_err_hint(err, "%s", "socket_mode in warren.conf(5) says who may");
-		}
-		wr_err_set(err, WR_E_FAILED, "no daemon answers at '%s'", WR_Q(c->socket));
-		return wr_err_hint(err, "start it with 'systemctl start warren' or 'warren serve', "
-					"or name another with --root or --socket");
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof(silence));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &silence, sizeof(silence));
-	return fd;
-}
-
-static bool
-stopped(const struct conn *c)
-{
-	return c->client->stop && *c->client->stop;
-}
-
-static int
-send_all(struct conn *c, const struct wr_buf *b, struct wr_err *err)
-{
-	for (size_t at = 0; at < b->len;) {
-		ssize_t n = send(c->fd, b->p + at, b->len - at, MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR && !stopped(c))
-			continue;
-		/* A daemon that refuses early has answered already. */
-		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-			return 0;
-		if (n < 0)
-			return wr_err_sys(err, "send to the daemon");
-		at += (size_t)n;
-	}
-	return 0;
-}
-
 /* 1: there are bytes, 0: the end */
 static int
 fill(struct conn *c, struct wr_err *err)
@@ -314,16 +265,9 @@ fill(struct conn *c, struct wr_err *err)
 
 	if (c->at < c->len)
 		return 1;
-	do {
-		if (stopped(c))
-			return wr_err_set(err, WR_E_CANCELLED, "interrupted");
-		n = read(c->fd, c->buf, sizeof(c->buf));
-	} while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		return wr_err_set(err, WR_E_FAILED, "the daemon has said nothing for %d s",
-				  SILENCE_S);
+	n = wr_wire_read(c->wire, c->buf, sizeof(c->buf), err);
 	if (n < 0)
-		return wr_err_sys(err, "read the daemon's answer");
+		return -1;
 	c->at = 0;
 	c->len = (size_t)n;
 	return n > 0;
@@ -493,11 +437,10 @@ exchange(struct conn *c, const struct wr_ask *r, struct head *h, struct wr_err *
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT, body = WR_BUF_INIT;
 	const char *token = c->client->token;
 
-	c->fd = dial(c->client, err);
-	if (c->fd < 0)
+	if (wr_wire_open(&c->client->to, c->client->stop, &c->wire, err) < 0)
 		return -1;
-	wr_buf_addf(&b, "%s %.*s HTTP/1.1\r\nHost: warren\r\nConnection: close\r\n", r->api->method,
-		    (int)r->target.len, (const char *)r->target.p);
+	wr_buf_addf(&b, "%s %.*s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", r->api->method,
+		    (int)r->target.len, (const char *)r->target.p, wr_wire_name(&c->client->to).s);
 	/* What could end the header early is no token of ours. */
 	if (token && !token[strcspn(token, "\r\n")])
 		wr_buf_addf(&b, "Authorization: Bearer %s\r\n", token);
@@ -508,7 +451,7 @@ exchange(struct conn *c, const struct wr_ask *r, struct head *h, struct wr_err *
 	}
 	wr_buf_adds(&b, "\r\n");
 	wr_buf_add(&b, body.p, body.len);
-	if (send_all(c, &b, err) < 0)
+	if (wr_wire_write(c->wire, b.p, b.len, err) < 0)
 		return -1;
 	do {
 		free(h->error);
@@ -551,7 +494,7 @@ refusal(const struct wr_buf *b, unsigned status, struct wr_err *err)
 static void
 conn_free(struct conn **c)
 {
-	wr_closep(&(*c)->fd);
+	wr_wire_close((*c)->wire);
 	free(*c);
 }
 
@@ -560,7 +503,7 @@ conn_new(const struct wr_client *c)
 {
 	struct conn *n = wr_malloc(sizeof(*n));
 
-	n->fd = -1;
+	n->wire = NULL;
 	n->client = c;
 	n->at = n->len = 0;
 	return n;

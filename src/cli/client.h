@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests to the daemon: HTTP/1.1 over its unix socket, made by the table of calls, so that a
- * command names a call and its arguments and never a route.  One connection per request.
+ * Requests to the daemon: HTTP/1.1 over its unix socket or its HTTPS API, made by the table of
+ * calls, so that a command names a call and its arguments and never a route.  One connection per
+ * request.
  */
 #ifndef WR_CLIENT_H
 #define WR_CLIENT_H
 
-#include <signal.h>
-
 #include "base/json.h"
+#include "cli/wire.h"
 #include "model/api.h"
 
 struct wr_args;
 
 struct wr_client {
-	char *socket;      /* path; owned */
+	struct wr_wire_to to;
 	const char *token; /* $WARREN_TOKEN or NULL */
 	/* Becomes nonzero by a signal: a read that waits ends with WR_E_CANCELLED. May be NULL. */
 	const volatile sig_atomic_t *stop;
 };
-/* Where the daemon is: --socket, --root, $WARREN_SOCKET, $WARREN_URL (unix:PATH), $WARREN_ROOT,
- * the system's place.  Nothing is sent yet. */
+/* Where the daemon is: --socket, --root, $WARREN_SOCKET, $WARREN_URL (unix:PATH, or
+ * https://HOST:PORT with $WARREN_CA), $WARREN_ROOT, the system's place.  Nothing is sent yet. */
 int wr_client_init(struct wr_client *c, const struct wr_args *a, struct wr_err *err);
 void wr_client_fini(struct wr_client *c);
 /* The root of the arguments or of $WARREN_ROOT; NULL: the system's places. */

@@ -306,7 +306,8 @@ check_daemon(struct doctor *d, const struct wr_args *a)
 		wr_ask_fini(&r);
 	}
 	if (rc == 0)
-		found(d, "daemon", true, NULL, NULL, "answers at %s, version %s", c.socket,
+		found(d, "daemon", true, NULL, NULL, "answers at %s, version %s",
+		      c.to.socket ? c.to.socket : wr_wire_name(&c.to).s,
 		      wr_json_get_str(o, "version", "unknown"));
 	else
 		found(d, "daemon", false, "only 'warren repo' and 'warren state' work",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/copies.h"
 #include "cli/follow.h"
 #include "cli/out.h"
 #include "cli/project.h"
@@ -35,6 +36,7 @@ wr_cmd_start(const struct wr_args *a, struct wr_err *err)
 	if (begin(&b, a, WR_API_START, err) < 0)
 		return -1;
 	wr_ask_str(&b.req, "holder", wr_arg_str(a, "holder"));
+	wr_ask_flag(&b.req, "accept_loss", wr_arg_flag(a, "accept-loss"));
 	return wr_operate(&b.client, a, &b.req, err);
 }
 
@@ -76,6 +78,9 @@ wr_cmd_save(const struct wr_args *a, struct wr_err *err)
 		return -1;
 	wr_ask_str(&b.req, "tag", wr_arg_str(a, "tag"));
 	wr_ask_str(&b.req, "message", wr_arg_str(a, "message"));
+	wr_copies_targets(&b.req, a);
+	if (wr_arg_u64(a, "replicate-wait", 0))
+		wr_ask_u64(&b.req, "replicate_wait", wr_arg_u64(a, "replicate-wait", 0));
 	return wr_operate(&b.client, a, &b.req, err);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/copies.h"
 #include "cli/follow.h"
 #include "cli/out.h"
 #include "cli/project.h"
@@ -55,22 +56,49 @@ state_of(const json_t *p)
 
 /* ---- list ---- */
 
+/* Is any of them on more than this node? */
+static bool
+any_elsewhere(const json_t *list)
+{
+	const json_t *p;
+	size_t i;
+
+	json_array_foreach(list, i, p)
+	{
+		const json_t *s = wr_json_get_obj(p, "safe");
+
+		if (wr_json_get_obj(p, "writer") && (!s || wr_json_get_u64(s, "of", 0) > 1))
+			return true;
+	}
+	return false;
+}
+
 static void
 list_table(const json_t *list)
 {
 	static const char *const heads[] = {"NAME", "STATE", "SAVED", "FILES", "SIZE", "ID"};
+	static const char *const more[] = {"NAME", "STATE", "SAVED", "SAFE", "FILES", "SIZE", "ID"};
+	bool safe = any_elsewhere(list);
 	const json_t *p;
 	struct wr_table t;
 	size_t i;
 
-	wr_table_init(&t, "lllrrl", wr_out_tty() && json_array_size(list) ? heads : NULL);
+	wr_table_init(&t, safe ? "llllrrl" : "lllrrl",
+		      !wr_out_tty() || !json_array_size(list) ? NULL
+		      : safe                                  ? more
+							      : heads);
 	json_array_foreach(list, i, p)
 	{
 		const json_t *save = wr_json_get_obj(p, "last_save");
+		WR_SCOPED(wr_buf_fini) struct wr_buf text = WR_BUF_INIT;
 
 		add_text(&t, p, "name");
 		add_colored(&t, state_color(state_of(p)), state_of(p));
 		wr_table_add(&t, wr_when_text(wr_json_get_time(save, "ended", 0)).s);
+		if (safe) {
+			wr_copies_safe_text(p, &text);
+			wr_table_add_name(&t, wr_buf_str(&text), text.len);
+		}
 		wr_table_add(&t, wr_fmt_count(wr_json_get_u64(p, "files", 0)).s);
 		wr_table_add(&t, wr_fmt_bytes(wr_json_get_u64(p, "bytes", 0)).s);
 		add_text(&t, p, "id");
@@ -186,6 +214,7 @@ show_text(const json_t *p)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf state = WR_BUF_INIT, labels = WR_BUF_INIT;
 	WR_SCOPED(wr_buf_fini) struct wr_buf holders = WR_BUF_INIT, save = WR_BUF_INIT;
+	WR_SCOPED(wr_buf_fini) struct wr_buf safe = WR_BUF_INIT;
 	uint64_t processes = wr_json_get_u64(p, "processes", 0);
 	char text[120];
 	struct wr_table t;
@@ -210,6 +239,10 @@ show_text(const json_t *p)
 		row(&t, "processes", text);
 	}
 	row(&t, "last save", wr_buf_str(&save));
+	if (wr_json_get_obj(p, "writer")) {
+		wr_copies_safe_text(p, &safe);
+		row(&t, "safe", wr_buf_str(&safe));
+	}
 	snprintf(text, sizeof(text), "%s, %s", wr_fmt_count(wr_json_get_u64(p, "files", 0)).s,
 		 wr_fmt_bytes(wr_json_get_u64(p, "bytes", 0)).s);
 	row(&t, "files", text);

@@ -8,10 +8,43 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/out.h"
-#include "host/node/node.h"
+#include "host/auth/auth.h"
 #include "serve/control/control.h"
 
 /* ---- init, volumes ---- */
+
+/* The node, and the fleet whose first member it is. A node without a fleet is one of an earlier
+ * release, or a run was cut off between the two. */
+static int
+init_node(const struct wr_node_init *o, json_t **out_receipt, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *receipt = NULL, *found = NULL;
+	struct wr_node *n = NULL;
+	struct wr_err why = WR_ERR_INIT;
+	bool there = false;
+	int rc;
+
+	if (wr_node_init(o, &receipt, &why) < 0) {
+		there = why.code == WR_E_EXISTS &&
+			wr_node_open(o->root, WR_NODE_NO_VOLUMES, &n, NULL) == 0 && !*n->fleet.s;
+		if (!there) {
+			wr_node_close(n);
+			*err = why;
+			return -1;
+		}
+	} else if (wr_node_open(o->root, WR_NODE_NO_VOLUMES, &n, err) < 0) {
+		return -1;
+	}
+	rc = wr_auth_found(n, &found, err);
+	if (rc == 0 && !receipt)
+		receipt = wr_node_receipt(n);
+	wr_node_close(n);
+	if (rc < 0)
+		return -1;
+	json_object_update_missing(receipt, found);
+	*out_receipt = wr_steal(&receipt);
+	return 0;
+}
 
 int
 wr_cmd_init(const struct wr_args *a, struct wr_err *err)
@@ -23,26 +56,30 @@ wr_cmd_init(const struct wr_args *a, struct wr_err *err)
 				 .volume = a->pos[0],
 				 .allow_root_fs = wr_arg_flag(a, "allow-root-fs"),
 				 .reserve_bytes = wr_arg_u64(a, "reserve", 0)};
-	json_t *receipt = NULL;
+	WR_SCOPED(wr_json_freep) json_t *receipt = NULL;
+	const char *recovery;
 
 	if (!o.dc) {
 		wr_err_set(err, WR_E_USAGE, "option '--dc' is missing");
 		return wr_err_hint(err, "it names the data centre that this host stands in, so "
 					"that copies can be kept in others; any word will do");
 	}
-	if (wr_node_init(&o, &receipt, err) < 0)
+	if (init_node(&o, &receipt, err) < 0)
 		return -1;
 	if (wr_out_json())
-		return wr_json_print(receipt, err);
-	if (wr_out_quiet()) {
-		json_decref(receipt);
+		return wr_json_print(wr_steal(&receipt), err);
+	if (wr_out_quiet())
 		return 0;
-	}
 	printf("this host is node ");
 	wr_name_print(wr_json_get_str(receipt, "name", "?"),
 		      strlen(wr_json_get_str(receipt, "name", "?")));
 	printf(" (%.36s) now, with volume ", wr_json_get_str(receipt, "node", "?"));
 	wr_name_print(o.volume, strlen(o.volume));
+	printf("\nit is the first of a fleet, whose CA has the fingerprint\n  %.95s\n",
+	       wr_json_get_str(receipt, "ca_fingerprint", "?"));
+	recovery = wr_json_get_str(receipt, "recovery_key", "?");
+	printf("move the recovery key off this host, to where only you get at it:\n  ");
+	wr_name_print(recovery, strlen(recovery));
 	if (o.root) {
 		printf("\nstart its daemon with 'warren serve --root ");
 		wr_name_print(o.root, strlen(o.root));
@@ -50,7 +87,6 @@ wr_cmd_init(const struct wr_args *a, struct wr_err *err)
 	} else {
 		printf("\nstart its daemon with 'systemctl start warren'\n");
 	}
-	json_decref(receipt);
 	return 0;
 }
 

@@ -121,6 +121,66 @@ warn_all(const json_t *o)
 
 /* ---- one function per kind of receipt ---- */
 
+/* Who has it, and what a user may rely on. */
+static void
+replicas_text(const json_t *o)
+{
+	const json_t *list = wr_json_get_arr(o, "replicas"), *r;
+	int64_t scan = wr_json_get_time(o, "scan_started", 0);
+	uint64_t in = wr_json_get_u64(o, "safe_in", 0), of = wr_json_get_u64(o, "members", 0);
+	size_t i;
+
+	if (!json_array_size(list))
+		return;
+	json_array_foreach(list, i, r)
+	{
+		const json_t *e = wr_json_get_obj(r, "error");
+
+		printf("  replica   ");
+		print_member(r, "name");
+		printf(" (");
+		print_member(r, "dc");
+		if (e) {
+			printf(") is behind: ");
+			print_text(wr_json_get_str(e, "message", "?"));
+			printf("\n");
+		} else {
+			printf(") at ");
+			print_member(r, "version");
+			printf("\n");
+		}
+	}
+	if (wr_json_get_bool(o, "safe", false) && scan)
+		printf("everything you closed before %s is in %" PRIu64 " data centres\n",
+		       wr_when_text(scan).s, wr_json_get_u64(o, "dcs", 0));
+	else
+		printf("%s in %" PRIu64 " of %" PRIu64 " copies\n",
+		       wr_json_get_bool(o, "safe", false) ? "safe:" : "not safe yet:", in, of);
+}
+
+static void
+replicate_text(const json_t *o)
+{
+	printf("sent ");
+	print_member(o, "name");
+	printf(" ");
+	print_member(o, "version");
+	print_seconds(o);
+	printf("\n");
+	replicas_text(o);
+}
+
+static void
+move_text(const json_t *o)
+{
+	printf("moved ");
+	print_member(o, "name");
+	printf(" to ");
+	print_member(o, "to_name");
+	printf(" (epoch %" PRIu64 ")%s\n", wr_json_get_u64(o, "epoch", 0),
+	       wr_json_get_bool(o, "started", false) ? ", where it starts" : "");
+}
+
 static void
 save_text(const json_t *o)
 {
@@ -155,6 +215,7 @@ save_text(const json_t *o)
 		print_member(o, "tag");
 		printf("\n");
 	}
+	replicas_text(o);
 }
 
 static bool
@@ -445,7 +506,8 @@ wr_report(const json_t *o)
 	    {"warren.stop/1", stop_text},         {"warren.restart/1", restart_text},
 	    {"warren.chown/1", chown_text},       {"warren.delete/1", delete_text},
 	    {"warren.undelete/1", undelete_text}, {"warren.purge/1", purge_text},
-	    {"warren.mkdir/1", mkdir_text},
+	    {"warren.mkdir/1", mkdir_text},       {"warren.replicate/1", replicate_text},
+	    {"warren.move/1", move_text},
 	};
 	const char *schema = wr_json_get_str(o, "schema", "");
 

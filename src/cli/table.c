@@ -193,7 +193,27 @@ static const struct wr_opt settings_opts[] = {
 
 static const struct wr_opt start_opts[] = {
 	STR("holder", 0, "NAME", "who needs it: it stays active until NAME has stopped it"),
+	FLAG("accept-loss", 0, "also where only nodes that are away have the newest saves"),
 	BUSY_WAIT,
+	END,
+};
+
+#define TARGETS LIST("targets", "NODE,...", "send it to these nodes only; may be given again")
+
+static const struct wr_opt replicate_opts[] = {
+	TARGETS,
+	END,
+};
+
+static const struct wr_opt move_opts[] = {
+	STR("to", 0, "NODE", "the node that is to keep the files, by name or id"),
+	FLAG("accept-loss", 0, "also where only nodes that are away have the newest saves"),
+	END,
+};
+
+static const struct wr_opt save_all_opts[] = {
+	NUM("rf", "N", 1, 9, "be content with N copies (default: all)"),
+	NUM("limit", "N", 1, 1000000, "save the first N projects only"),
 	END,
 };
 
@@ -215,6 +235,9 @@ static const struct wr_opt restart_opts[] = {
 static const struct wr_opt save_opts[] = {
 	STR("tag", 0, "TAG", "give the snapshot this name, so that it is found again"),
 	STR("message", 'm', "TEXT", "put TEXT into the snapshot's message"),
+	TARGETS,
+	{.name = "replicate-wait", .kind = WR_OPT_DURATION, .value = "TIME", .min = 1, .max = 86400,
+	 .help = "wait so long for each of the other nodes (default: 1min)"},
 	BUSY_WAIT,
 	END,
 };
@@ -339,9 +362,67 @@ static const struct wr_opt top_opts[] = {
 	END,
 };
 
+static const struct wr_opt join_opts[] = {
+	DIR("volume", "DIR", "the first volume, for a host that is no node yet; see init"),
+	STR("name", 0, "NAME", "take the token only if it is for a node of this name"),
+	STR("user", 0, "USER", "who owns the repositories, as root (default: warren)"),
+	SIZE("reserve", "SIZE",
+	     "room kept free for Warren's own needs (default: a hundredth, 64M to 1G)"),
+	ROOT_FS,
+	STR("listen-peer", 0, "HOST:PORT", "write into a new warren.conf: peer in [listen]"),
+	STR("listen-api", 0, "HOST:PORT", "write into a new warren.conf: api in [listen]"),
+	STR("listen-name", 0, "NAME", "write into a new warren.conf: name in [listen]"),
+	END,
+};
+
+static const char *const yes_no[] = {"yes", "no", NULL};
+
+static const struct wr_opt node_add_opts[] = {
+	STR("name", 0, "NAME", "the new node's name; needed"),
+	STR("dc", 0, "DC", "name of the data centre that it stands in; needed"),
+	STR("rejoin", 0, "NODE", "let NODE come back, which lost its place but not its files"),
+	END,
+};
+
+static const struct wr_opt node_set_opts[] = {
+	NUM("weight", "N", 1, 100000, "its share of copies; 100 is usual"),
+	CHOICE("draining", "WHETHER", yes_no, "it gets no new copies, and gives its own away"),
+	CHOICE("experimental", "WHETHER", yes_no, "its copies count for nothing"),
+	STR("peer", 0, "HOST:PORT", "where other nodes reach it"),
+	STR("api", 0, "HOST:PORT", "where its HTTPS API is"),
+	END,
+};
+
+static const struct wr_opt node_remove_opts[] = {
+	FLAG("force", 0, "also if it has the only copies of projects, as far as is known"),
+	END,
+};
+
+static const struct wr_opt replica_add_opts[] = {
+	STR("node", 0, "NODE", "the node that is to hold a copy; needed"),
+	{.name = "wait", .kind = WR_OPT_DURATION, .value = "TIME", .max = 86400,
+	 .help = "wait so long until it has everything and counts (default: do not wait)"},
+	END,
+};
+
+static const struct wr_opt replica_remove_opts[] = {
+	STR("node", 0, "NODE", "the node that is to hold none any more; needed"),
+	END,
+};
+
+static const struct wr_opt token_create_opts[] = {
+	STR("scope", 0, "SCOPE", "read (default), operate, admin or project:ID"),
+	{.name = "expires", .kind = WR_OPT_DURATION, .value = "TIME", .max = 3650u * 86400,
+	 .help = "it ends after TIME (8h, 90d; default: never)"},
+	STR("purpose", 0, "TEXT", "what it is for, shown in the list"),
+	END,
+};
+
 const struct wr_cmd wr_commands[] = {
 	{"init", "make this host a node", wr_cmd_init, NODE,
 	 {{.name = "VOLUME", .complete = WR_COMPLETE_DIR}}, init_opts},
+	{"join", "make this host a node of a fleet", wr_cmd_join, NODE,
+	 {{.name = "URL"}, {.name = "TOKEN"}}, join_opts},
 	{"volume", "where projects lie on this host", NULL, WR_CMD_GROUP, {END}, NULL},
 	{"volume add", "add a volume to this node", wr_cmd_volume_add, NODE,
 	 {{.name = "VOLUME", .complete = WR_COMPLETE_DIR}}, volume_add_opts},
@@ -368,6 +449,17 @@ const struct wr_cmd wr_commands[] = {
 	{"restart", "end the processes of a project and start them again", wr_cmd_restart, OP,
 	 {MAYBE_ID}, restart_opts},
 	{"save", "take a snapshot of a project", wr_cmd_save, OP, {MAYBE_ID}, save_opts},
+	{"save-all", "save every project that may have changes", wr_cmd_save_all, CLIENT, {END},
+	 save_all_opts},
+	{"replicate", "send what is saved to the nodes that lack it", wr_cmd_replicate, OP,
+	 {MAYBE_ID}, replicate_opts},
+	{"move", "hand a project to another node, and go on there", wr_cmd_move, OP, {MAYBE_ID},
+	 move_opts},
+	{"explain", "show who holds a project, and why there", wr_cmd_explain, CLIENT, {MAYBE_ID},
+	 NULL},
+	{"locate", "ask every node what it really holds", wr_cmd_locate, CLIENT,
+	 {{.name = "ID", .optional = true}}, NULL},
+	{"fleet", "show up to when every project is safe", wr_cmd_fleet, CLIENT, {END}, NULL},
 	{"snapshots", "list the snapshots of a project", wr_cmd_snapshots, CLIENT, {MAYBE_ID},
 	 snapshots_opts},
 	{"ls", "list what is in a snapshot of a project", wr_cmd_ls, CLIENT,
@@ -410,6 +502,27 @@ const struct wr_cmd wr_commands[] = {
 	 {{.name = "OP"}}, NULL},
 	{"op log", "print what an operation logged", wr_cmd_op_log, CLIENT, {{.name = "OP"}}, NULL},
 	{"events", "show what happened", wr_cmd_events, CLIENT, {END}, events_opts},
+	{"node", "the nodes of the fleet", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"node add", "make a token with which a host joins the fleet", wr_cmd_node_add, CLIENT,
+	 {END}, node_add_opts},
+	{"node list", "list the nodes of the fleet", wr_cmd_node_list, CLIENT, {END}, NULL},
+	{"node show", "show a node of the fleet", wr_cmd_node_show, CLIENT,
+	 {{.name = "NODE", .optional = true}}, NULL},
+	{"node set", "change what the fleet knows of a node", wr_cmd_node_set, CLIENT,
+	 {{.name = "NODE"}}, node_set_opts},
+	{"node remove", "take a node out of the fleet for good", wr_cmd_node_remove, CLIENT,
+	 {{.name = "NODE"}}, node_remove_opts},
+	{"replica", "which nodes hold copies of a project", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"replica add", "have another node hold a copy", wr_cmd_replica_add, CLIENT,
+	 {MAYBE_ID}, replica_add_opts},
+	{"replica remove", "have a node hold no copy any more", wr_cmd_replica_remove, CLIENT,
+	 {MAYBE_ID}, replica_remove_opts},
+	{"ca", "print the certificates of the fleet's CA", wr_cmd_ca, CLIENT, {END}, NULL},
+	{"token", "tokens of the API", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"token create", "make a token", wr_cmd_token_create, CLIENT, {END}, token_create_opts},
+	{"token list", "list tokens, without their secrets", wr_cmd_token_list, CLIENT, {END}, NULL},
+	{"token revoke", "end a token", wr_cmd_token_revoke, CLIENT, {{.name = "TOKEN"}}, NULL},
+	{"openapi", "print the API as an OpenAPI document", wr_cmd_openapi, 0, {END}, NULL},
 	{"top", "show which project costs what", wr_cmd_top, CLIENT, {END}, top_opts},
 	{"repo", "keep and restore snapshots in a bup repository", NULL, WR_CMD_GROUP,
 	 {END}, NULL},

@@ -12,7 +12,7 @@ static const struct {
     [WR_OP_CHOWN] = {"chown", true},      [WR_OP_COPY] = {"copy", true},
     [WR_OP_DELETE] = {"delete", false},   [WR_OP_UNDELETE] = {"undelete", false},
     [WR_OP_PURGE] = {"purge", false},     [WR_OP_REPLICATE] = {"replicate", true},
-    [WR_OP_UPDATE] = {"update", true},
+    [WR_OP_UPDATE] = {"update", true},    [WR_OP_DROP] = {"drop", false},
 };
 
 static const char *const states[] = {

@@ -21,6 +21,7 @@ enum wr_op_kind {
 	WR_OP_PURGE,
 	WR_OP_REPLICATE, /* what is saved here goes to the other members; needs no lock */
 	WR_OP_UPDATE,    /* the files of a copy are brought to its newest state */
+	WR_OP_DROP,      /* a copy that other nodes proved superfluous goes to the trash */
 	WR_OP_KINDS
 };
 const char *wr_op_kind_name(enum wr_op_kind k); /* "create", ... */
@@ -39,7 +40,7 @@ enum wr_op_state wr_op_state_parse(const char *s);
 
 /* May it be ended by `op cancel` while it runs?  A save before its snapshot, a restore before its
  * first change, a create, a copy, a chown, a replicate: yes.  start, restart: no (half of one is an
- * error to repair).  stop, delete, undelete, purge: no (they are short, or must end). */
+ * error to repair).  stop, delete, undelete, purge, drop: no (they are short, or must end). */
 bool wr_op_cancellable(enum wr_op_kind k);
 
 #endif

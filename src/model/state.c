@@ -81,10 +81,10 @@ static const struct {
     {STEADY, K(CHOWN) | K(UPDATE) | K(REPLICATE), E(BEGIN) | ANY_END, STAYS},
 
     /* Stops first where it has to. */
-    {STEADY, K(DELETE), E(BEGIN), BOTH(STOPPING)},
-    {S(STOPPING), K(DELETE), E(DONE), BOTH(ABSENT)},
-    {S(STOPPING), K(DELETE), E(REFUSED), BACK},
-    {S(STOPPING), K(DELETE), BAD_END, BOTH(ERROR)},
+    {STEADY, K(DELETE) | K(DROP), E(BEGIN), BOTH(STOPPING)},
+    {S(STOPPING), K(DELETE) | K(DROP), E(DONE), BOTH(ABSENT)},
+    {S(STOPPING), K(DELETE) | K(DROP), E(REFUSED), BACK},
+    {S(STOPPING), K(DELETE) | K(DROP), BAD_END, BOTH(ERROR)},
 };
 
 enum wr_state

@@ -278,7 +278,7 @@ terms() {
 			_warren
 			printf "%s\n" "${COMPREPLY[@]}"' _ "$@" | sort
 	}
-	assert_equal "$(complete_words warren rep)" repo
+	assert_equal "$(complete_words warren repo)" repo
 	assert_equal "$(complete_words warren tra)" trash
 	assert_equal "$(complete_words warren trash p)" purge
 	assert_equal "$(complete_words warren list --state=ru)" ""

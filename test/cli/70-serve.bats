@@ -233,8 +233,8 @@ has_event() {
 @test "kill -9 of the front: the daemon goes on, and the next request has a new one" {
 	start_daemon
 	make_project ann
-	front=$(ps -o pid= --ppid "$DAEMON_PID" | tr -d ' ' | head -n 1)
-	tr '\0' ' ' <"/proc/$front/cmdline" | grep -q @front
+	front=$(pgrep -P "$DAEMON_PID" -f @front | head -n 1)
+	[ -n "$front" ]
 	kill -KILL "$front"
 	until_true has_event front.ended
 	api GET /v1/projects/ann | jq -e '.name == "ann"'

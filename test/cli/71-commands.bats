@@ -90,7 +90,7 @@ unlock() {
 	assert_equal "$(WARREN_SOCKET=$PWD/s where warren list --socket "$PWD/o")" "$PWD/o"
 	assert_equal "$(WARREN_URL=unix:$PWD/u where warren list)" "$PWD/u"
 	assert_equal "$(unset WARREN_ROOT && where warren list)" /run/warren/warren.sock
-	WARREN_URL=https://example.com refused 2 "*'https://example.com' is not understood" "write unix:PATH*" list
+	WARREN_URL=http://example.com refused 2 "*'http://example.com' is not understood" "write https://HOST:PORT*" list
 	printf '[node]\nsocket = %s\n' "$PWD/elsewhere" >"$WARREN_ROOT/warren.conf"
 	assert_equal "$(where warren list)" "$PWD/elsewhere"
 }

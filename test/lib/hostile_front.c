@@ -159,7 +159,15 @@ give(struct wr_call *c, const struct wr_api_arg *a, const char *ref)
 	    {"message", "owned"},
 	    {"tag", "owned"},
 	    {"holder", "owned"},
+	    {"scope", "admin"},
+	    {"node", "11111111-1111-4111-8111-111111111111"},
+	    {"tls_spki", "AAAA"},
+	    {"sign_pub", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
 	};
+	/* A join token as far as its form goes, and the id of a token. */
+	static const char join[] =
+	    "wrj_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+			  token[] = "00000000";
 	struct wr_err err = WR_ERR_INIT;
 
 	/* In copies these two are projects. */
@@ -169,6 +177,12 @@ give(struct wr_call *c, const struct wr_api_arg *a, const char *ref)
 	}
 	if (c->api->id == WR_API_CREATE && !strcmp(a->name, "name")) {
 		(void)wr_call_add(c, a->name, "owned", 5, &err);
+		return;
+	}
+	if (!strcmp(a->name, "token")) {
+		const char *s = c->api->id == WR_API_TOKEN_REVOKE ? token : join;
+
+		(void)wr_call_add(c, a->name, s, strlen(s), &err);
 		return;
 	}
 	for (size_t i = 0; i < WR_ARRAY_LEN(wishes); i++)

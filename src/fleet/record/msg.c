@@ -129,6 +129,7 @@ static const struct kind_def kinds[] = {
     [WR_MSG_REPORTED] = {"REPORTED", {F_BLOBS}},
     [WR_MSG_CERT] = {"CERT", {F_BLOB}},
     [WR_MSG_CERT_OK] = {"CERT_OK", {F_BLOB}},
+    [WR_MSG_ADDRESS] = {"ADDRESS", {F_TEXT, F_HINT}},
     [WR_MSG_INVENTORY] = {"INVENTORY", {F_END}},
     [WR_MSG_HOLDS] = {"HOLDS", {F_REPORT, F_FLAG}},
 };

@@ -62,6 +62,9 @@ enum wr_msg_kind {
 	/* hub to node */
 	WR_MSG_INVENTORY, /* what do you hold? -> HOLDS */
 	WR_MSG_HOLDS,     /* report[]: from its disks; flag: it is all that it holds */
+	/* node to hub */
+	WR_MSG_ADDRESS, /* text: the sender's peer address, hint: of its API; NULL: none -> OK |
+			   ERROR */
 };
 const char *wr_msg_kind_name(enum wr_msg_kind k); /* "PREPARE"; "?" of one unknown here */
 /* The i-th field of a kind's body, by the name it has in struct wr_msg; NULL behind the last. */

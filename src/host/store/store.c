@@ -9,7 +9,6 @@
 #include "base/str.h"
 #include "sys/fs.h"
 
-#define FORMAT 1
 #define APPLICATION 0x5752534eu /* says in the file whose it is: "WRSN" */
 
 static const char *const sql[WR_SQL_COUNT] = {
@@ -45,6 +44,28 @@ static const char schema[] =
     "CREATE TABLE token(hash BLOB PRIMARY KEY, scope INTEGER NOT NULL, project TEXT NOT NULL,"
     " purpose TEXT NOT NULL, expires INTEGER NOT NULL, UNIQUE(scope, project, purpose))"
     " WITHOUT ROWID;";
+
+/* Tokens that people ask for: several of a kind, and when they were used. */
+static const char asked_tokens[] =
+    "CREATE TABLE token2(hash BLOB PRIMARY KEY, scope INTEGER NOT NULL, project TEXT NOT NULL,"
+    " purpose TEXT NOT NULL, asked INTEGER NOT NULL, created INTEGER NOT NULL,"
+    " expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
+    "INSERT INTO token2 SELECT hash,scope,project,purpose,0,0,expires,0 FROM token;"
+    "DROP TABLE token;"
+    "ALTER TABLE token2 RENAME TO token;"
+    "CREATE INDEX token_project ON token(project);";
+
+/* What other members of a project acknowledged, by this node's own pushes. */
+static const char replicas[] =
+    "CREATE TABLE replica(project TEXT NOT NULL, node TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL, scan_started INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " behind_since INTEGER NOT NULL, tries INTEGER NOT NULL, next_try INTEGER NOT NULL,"
+    " error TEXT NOT NULL, hint TEXT NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
+    "CREATE INDEX replica_behind ON replica(project) WHERE behind_since<>0;";
+
+/* What makes format i + 1 of format i; a new file goes all the way. */
+static const char *const formats[] = {schema, asked_tokens, replicas};
+#define FORMAT ((int)WR_ARRAY_LEN(formats))
 
 /* ---- errors ---- */
 
@@ -287,17 +308,21 @@ pragma_number(struct wr_store *s, const char *text, int64_t *out, struct wr_err 
 	return rc < 0 ? -1 : 0;
 }
 
+/* From format `have` (0: an empty file) to ours, all or nothing. */
 static int
-make_schema(struct wr_store *s, struct wr_err *err)
+upgrade(struct wr_store *s, int have, struct wr_err *err)
 {
 	char stamp[96];
-	int rc;
+	int rc = 0;
 
 	if (run_plain(s, WR_SQL_BEGIN, err) < 0)
 		return -1;
 	snprintf(stamp, sizeof(stamp), "PRAGMA application_id=%u; PRAGMA user_version=%d;",
 		 APPLICATION, FORMAT);
-	rc = exec(s, schema, err) < 0 || exec(s, stamp, err) < 0 ? -1 : 0;
+	for (int i = have; rc == 0 && i < FORMAT; i++)
+		rc = exec(s, formats[i], err);
+	if (rc == 0)
+		rc = exec(s, stamp, err);
 	return wr_store_leave(s, true, rc, err);
 }
 
@@ -313,14 +338,14 @@ check_format(struct wr_store *s, bool read_only, struct wr_err *err)
 	if (!tables && !format && read_only)
 		return wr_err_set(err, WR_E_NOT_FOUND, "'%s' is empty", WR_Q(s->path));
 	if (!tables && !format)
-		return make_schema(s, err);
+		return upgrade(s, 0, err);
 	if (application != APPLICATION || format < 1)
 		return damaged(s, "this is no database of Warren", err);
 	if (format > FORMAT)
 		return wr_err_set(err, WR_E_UNSUPPORTED,
 				  "'%s' has format %" PRId64 ", this program reads up to %d",
 				  WR_Q(s->path), format, FORMAT);
-	return 0;
+	return format < FORMAT && !read_only ? upgrade(s, (int)format, err) : 0;
 }
 
 static int

@@ -112,10 +112,33 @@ int wr_store_event(struct wr_store *s, const char *who, const struct wr_uuid *pr
 int wr_store_events(struct wr_store *s, uint64_t since, const struct wr_uuid *project,
 		    uint32_t limit, json_t **out, struct wr_err *err);
 
+/* ---- replicas: what other members of a project acknowledged to this node ---- */
+
+struct wr_replica_row {
+	struct wr_uuid project, node;
+	uint64_t epoch, seq; /* version of its newest ACK: number of the epoch, save; 0: none yet */
+	int64_t scan_started; /* of that save; 0: not known */
+	int64_t at;           /* it was tried last */
+	int64_t behind_since; /* 0: it is not behind */
+	uint32_t tries;       /* in vain, since then */
+	int64_t next_try;
+	char error[240], hint[240]; /* of the last try; "" = none */
+};
+/* Insert or replace by project and node. */
+int wr_store_replica_put(struct wr_store *s, const struct wr_replica_row *r, struct wr_err *err);
+/* Of a project, by node; project NULL: all that are behind. As wr_store_proj_each. */
+typedef int (*wr_replica_fn)(void *ctx, const struct wr_replica_row *r, struct wr_err *err);
+int wr_store_replica_each(struct wr_store *s, const struct wr_uuid *project, wr_replica_fn fn,
+			  void *ctx, struct wr_err *err);
+/* node NULL: all of the project. */
+int wr_store_replica_drop(struct wr_store *s, const struct wr_uuid *project,
+			  const struct wr_uuid *node, struct wr_err *err);
+
 /* ---- tokens: only hashes are kept ---- */
 
-/* Make a token "wrt_" + 43 characters of base64url (32 random bytes); *out (80 bytes) is the only
- * copy. Replaces earlier tokens of the same scope, project and purpose. expires 0: never. */
+/* Make a token "wrt_" + 43 characters of base64url (32 random bytes) of Warren's own; *out (80
+ * bytes) is the only copy. Replaces earlier such tokens of the same scope, project and purpose.
+ * expires 0: never. */
 int wr_store_token_new(struct wr_store *s, enum wr_scope scope, const struct wr_uuid *project,
 		       const char *purpose, int64_t expires, char out[80], struct wr_err *err);
 /* What a presented token may do. WR_E_DENIED if unknown or expired. *out_project.s[0] = 0: not
@@ -123,8 +146,32 @@ int wr_store_token_new(struct wr_store *s, enum wr_scope scope, const struct wr_
 int wr_store_token_check(struct wr_store *s, const char *token, int64_t now,
 			 enum wr_scope *out_scope, struct wr_uuid *out_project, char out_short[16],
 			 struct wr_err *err);
-/* purpose NULL: all of the project's (project NULL: those that are bound to none). */
+/* purpose NULL: all of the project's (project NULL: those that are bound to none); otherwise those
+ * of Warren's own with that purpose. */
 int wr_store_token_drop(struct wr_store *s, const struct wr_uuid *project, const char *purpose,
 			struct wr_err *err);
+
+struct wr_token_row {
+	char id[9]; /* first 8 hex digits of its hash: enough to tell tokens apart */
+	enum wr_scope scope;
+	struct wr_uuid project; /* s[0] = 0: none */
+	char purpose[129];
+	bool asked;               /* by people; else Warren's own */
+	int64_t created, expires; /* expires 0: never; created 0: not known */
+	int64_t used;             /* beginning of the day (UTC) it was used last; 0: never */
+};
+/* A token that somebody asked for: id and used are set by it, asked is true. LIMIT: 1,000, 100 of
+ * one project: WR_E_LIMIT. Those that expired a month ago go. */
+int wr_store_token_make(struct wr_store *s, struct wr_token_row *t, char out[80],
+			struct wr_err *err);
+/* Oldest first. project NULL: all. */
+typedef int (*wr_token_fn)(void *ctx, const struct wr_token_row *t, struct wr_err *err);
+int wr_store_token_each(struct wr_store *s, const struct wr_uuid *project, wr_token_fn fn,
+			void *ctx, struct wr_err *err);
+/* The one whose id begins so, 4 to 64 hex digits: WR_E_NOT_FOUND, WR_E_INVALID (ambiguous). */
+int wr_store_token_find(struct wr_store *s, const char *prefix, struct wr_token_row *out,
+			struct wr_err *err);
+/* Likewise, and end it. */
+int wr_store_token_revoke(struct wr_store *s, const char *prefix, struct wr_err *err);
 
 #endif

@@ -15,6 +15,9 @@
 	"id,project,kind,state,asked_by,args,created,started,finished,proc,joined,receipt,error," \
 	"step"
 #define WR_EVENT_COLUMNS "seq,at,who,project,what,why,detail"
+#define WR_TOKEN_COLUMNS "hash,scope,project,purpose,asked,created,expires,used"
+#define WR_REPLICA_COLUMNS \
+	"project,node,epoch,seq,scan_started,at,behind_since,tries,next_try,error,hint"
 #define WR_OP_ENDED "state IN ('done','failed','cancelled')"
 
 /* Every statement there is; prepared when first used, then kept. */
@@ -79,10 +82,29 @@
 		      " FROM event ORDER BY seq DESC LIMIT ?3) ORDER BY seq")                      \
 	X(EVENT_LAST_OF, "SELECT * FROM (SELECT " WR_EVENT_COLUMNS                                 \
 			 " FROM event WHERE project=?2 ORDER BY seq DESC LIMIT ?3) ORDER BY seq")  \
-	X(TOKEN_PUT, "INSERT OR REPLACE INTO token(hash,scope,project,purpose,expires) "           \
-		     "VALUES(?1,?2,?3,?4,?5)")                                                     \
-	X(TOKEN_BY_HASH, "SELECT scope,project,expires FROM token WHERE hash=?1")                  \
-	X(TOKEN_DROP, "DELETE FROM token WHERE project=?1 AND (?2 IS NULL OR purpose=?2)")
+	X(REPLICA_PUT, "INSERT INTO replica(" WR_REPLICA_COLUMNS                                   \
+		       ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11) "                             \
+		       "ON CONFLICT(project,node) DO UPDATE SET epoch=?3,seq=?4,scan_started=?5,"  \
+		       "at=?6,behind_since=?7,tries=?8,next_try=?9,error=?10,hint=?11")            \
+	X(REPLICA_OF, "SELECT " WR_REPLICA_COLUMNS " FROM replica WHERE project=?1 ORDER BY node") \
+	X(REPLICA_BEHIND, "SELECT " WR_REPLICA_COLUMNS                                             \
+			  " FROM replica WHERE behind_since<>0 ORDER BY project,node")             \
+	X(REPLICA_DROP, "DELETE FROM replica WHERE project=?1 AND (?2 IS NULL OR node=?2)")        \
+	X(TOKEN_PUT, "INSERT INTO token(hash,scope,project,purpose,asked,created,expires,used) "   \
+		     "VALUES(?1,?2,?3,?4,?5,?6,?7,0)")                                             \
+	X(TOKEN_REPLACE,                                                                           \
+	  "DELETE FROM token WHERE scope=?1 AND project=?2 AND purpose=?3 AND asked=0")            \
+	X(TOKEN_BY_HASH, "SELECT scope,project,expires,used FROM token WHERE hash=?1")             \
+	X(TOKEN_USED, "UPDATE token SET used=?2 WHERE hash=?1")                                    \
+	X(TOKEN_EACH, "SELECT " WR_TOKEN_COLUMNS                                                   \
+		      " FROM token WHERE ?1 IS NULL OR project=?1 ORDER BY created,hash")          \
+	X(TOKEN_BY_PREFIX,                                                                         \
+	  "SELECT " WR_TOKEN_COLUMNS " FROM token WHERE hash>=?1 AND hash<=?2 LIMIT 2")            \
+	X(TOKEN_COUNT, "SELECT count(*) FROM token WHERE asked=1 AND (?1 IS NULL OR project=?1)")  \
+	X(TOKEN_REVOKE, "DELETE FROM token WHERE hash=?1")                                         \
+	X(TOKEN_TRIM, "DELETE FROM token WHERE expires<>0 AND expires<?1")                         \
+	X(TOKEN_DROP,                                                                              \
+	  "DELETE FROM token WHERE project=?1 AND (?2 IS NULL OR (purpose=?2 AND asked=0))")
 
 enum wr_sql {
 #define X(name, text) WR_SQL_##name,

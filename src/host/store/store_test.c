@@ -136,16 +136,47 @@ test_open__formats(void **state)
 
 	refused(wr_store_open(d->db, true, &s, err), WR_E_NOT_FOUND, "node.db");
 	wr_store_close(open_store(d));
-	meddle(d, "PRAGMA user_version=2");
+	meddle(d, "PRAGMA user_version=4");
 	refused(wr_store_open(d->db, false, &s, err), WR_E_UNSUPPORTED,
-		"format 2, this program reads up to 1");
-	refused(wr_store_open(d->db, true, &s, err), WR_E_UNSUPPORTED, "format 2");
-	meddle(d, "PRAGMA user_version=1; PRAGMA application_id=7");
+		"format 4, this program reads up to 3");
+	refused(wr_store_open(d->db, true, &s, err), WR_E_UNSUPPORTED, "format 4");
+	meddle(d, "PRAGMA user_version=3; PRAGMA application_id=7");
 	refused(wr_store_open(d->db, false, &s, err), WR_E_CORRUPT, "no database of Warren");
 	assert_int_equal(unlink(d->db), 0);
 	meddle(d, "CREATE TABLE other(x)");
 	refused(wr_store_open(d->db, false, &s, err), WR_E_CORRUPT, "no database of Warren");
 	assert_null(s);
+}
+
+/* As the first release made it, with a token in it. */
+static void
+test_open__an_older_format(void **state)
+{
+	const struct dir *d = *state;
+	struct wr_store *s = open_store(d);
+	char old[80], now[80], text[16];
+	struct wr_uuid of;
+	enum wr_scope scope = WR_SCOPE_NONE;
+
+	put(s, "0b1c2d3e", "zoe", 1);
+	ok(wr_store_token_new(s, WR_SCOPE_READ, NULL, "start", 0, old, err));
+	wr_store_close(s);
+	meddle(d, "ALTER TABLE token RENAME TO t; CREATE TABLE token(hash BLOB PRIMARY KEY, "
+		  "scope INTEGER NOT NULL, project TEXT NOT NULL, purpose TEXT NOT NULL, expires "
+		  "INTEGER NOT NULL, UNIQUE(scope, project, purpose)) WITHOUT ROWID; INSERT INTO "
+		  "token SELECT hash,scope,project,purpose,expires FROM t; DROP TABLE t; "
+		  "DROP TABLE replica; "
+		  "PRAGMA user_version=1");
+	/* Readers take it as it is. */
+	ok(wr_store_open(d->db, true, &s, err));
+	wr_store_close(s);
+	s = open_store(d);
+	ok(wr_store_token_check(s, old, 10, &scope, &of, text, err));
+	assert_int_equal(scope, WR_SCOPE_READ);
+	/* Still the one that the next of its kind replaces. */
+	ok(wr_store_token_new(s, WR_SCOPE_READ, NULL, "start", 0, now, err));
+	refused(wr_store_token_check(s, old, 10, &scope, &of, text, err), WR_E_DENIED, "unknown");
+	wr_store_close(s);
 }
 
 static void
@@ -962,6 +993,71 @@ test_token__what_it_may(void **state)
 	wr_store_close(s);
 }
 
+static int
+collect_token(void *ctx, const struct wr_token_row *t, struct wr_err *err WR_UNUSED)
+{
+	struct wr_token_row *at = ctx;
+
+	while (*at->id)
+		at++;
+	*at = *t;
+	return 0;
+}
+
+static void
+test_token__asked_for(void **state)
+{
+	const struct dir *d = *state;
+	struct wr_store *s = open_store(d);
+	struct wr_uuid a = {"0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"}, of;
+	struct wr_token_row one = {.scope = WR_SCOPE_PROJECT,
+				   .project = a,
+				   .purpose = "start",
+				   .created = 1000,
+				   .expires = 2000000};
+	struct wr_token_row two = one, found[4] = {{.id = ""}}, t;
+	char first[80], second[80], own[80], text[16];
+	enum wr_scope scope = WR_SCOPE_NONE;
+
+	ok(wr_store_token_make(s, &one, first, err));
+	two.created = 1001;
+	ok(wr_store_token_make(s, &two, second, err));
+	assert_string_not_equal(one.id, two.id);
+	/* Warren's own of the same kind neither replaces them nor takes them with it. */
+	ok(wr_store_token_new(s, WR_SCOPE_PROJECT, &a, "start", 0, own, err));
+	ok(wr_store_token_drop(s, &a, "start", err));
+	refused(wr_store_token_check(s, own, 1, &scope, &of, text, err), WR_E_DENIED, "unknown");
+	ok(wr_store_token_check(s, first, 3 * 86400 + 7, &scope, &of, text, err));
+	assert_string_equal(text, one.id);
+	ok(wr_store_token_each(s, NULL, collect_token, found, err));
+	assert_string_equal(found[0].id, one.id);
+	assert_int_equal(found[0].used, 3 * 86400);
+	assert_int_equal(found[0].created, 1000);
+	assert_int_equal(found[0].expires, 2000000);
+	assert_true(found[0].asked);
+	assert_string_equal(found[0].purpose, "start");
+	assert_string_equal(found[1].id, two.id);
+	assert_int_equal(found[1].used, 0);
+	assert_int_equal(*found[2].id, 0);
+	ok(wr_store_token_find(s, one.id, &t, err));
+	assert_string_equal(t.project.s, a.s);
+	refused(wr_store_token_find(s, "12", &t, err), WR_E_INVALID, "no id of a token");
+	refused(wr_store_token_revoke(s, first, err), WR_E_INVALID, "no id of a token");
+	ok(wr_store_token_revoke(s, one.id, err));
+	refused(wr_store_token_revoke(s, one.id, err), WR_E_NOT_FOUND, one.id);
+	refused(wr_store_token_check(s, first, 9, &scope, &of, text, err), WR_E_DENIED, "unknown");
+	/* Those that expired long ago make room. */
+	one.created = 2000000 + 31 * 86400;
+	one.expires = 0;
+	ok(wr_store_token_make(s, &one, first, err));
+	refused(wr_store_token_find(s, two.id, &t, err), WR_E_NOT_FOUND, two.id);
+	for (int i = 1; i < 100; i++)
+		ok(wr_store_token_make(s, &one, first, err));
+	refused(wr_store_token_make(s, &one, first, err), WR_E_LIMIT,
+		"100 tokens for this project");
+	wr_store_close(s);
+}
+
 #define UNIT(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int
@@ -970,6 +1066,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    UNIT(test_open__makes_a_private_file_and_finds_it_again),
 	    UNIT(test_open__formats),
+	    UNIT(test_open__an_older_format),
 	    UNIT(test_open__damage_and_what_is_no_file),
 	    UNIT(test_read_only__beside_the_writer_and_alone),
 	    UNIT(test_group__all_or_nothing),
@@ -991,6 +1088,7 @@ main(void)
 	    UNIT(test_event__one_project_does_not_wash_away_the_others),
 	    UNIT(test_token__only_its_hash_is_on_disk),
 	    UNIT(test_token__what_it_may),
+	    UNIT(test_token__asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
 
 #include "base/str.h"
 #include "host/runner/runner.h"
-#include "serve/control/control_int.h"
+#include "serve/control/fleet.h"
 #include "sys/fs.h"
 
 json_t *
@@ -209,6 +209,8 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 	wr_json_u64(o, "rev", has ? set.rev : 0);
 	wr_json_u64(o, "epoch", 1);
 	wr_json_str(o, "node", c->node->id.s);
+	wr_fleet_json(c, o, r, how);
+	wr_lease_json(c, o, &r->id);
 	wr_json_time(o, "created", r->created);
 	wr_json_str(o, "volume",
 		    r->tree_vol < c->node->volume_count ? c->node->volume[r->tree_vol].path : NULL);

@@ -39,6 +39,24 @@ static const wr_call_fn handler[WR_API_CALLS] = {
     [WR_API_OP_SHOW] = wr_on_op_show,
     [WR_API_OP_CANCEL] = wr_on_op_cancel,
     [WR_API_OP_LOG] = wr_on_op_log,
+    [WR_API_OPENAPI] = wr_on_openapi,
+    [WR_API_TOKEN_CREATE] = wr_on_token_create,
+    [WR_API_TOKENS] = wr_on_tokens,
+    [WR_API_TOKEN_REVOKE] = wr_on_token_revoke,
+    [WR_API_CA] = wr_on_ca,
+    [WR_API_JOIN_LOOK] = wr_on_join_look,
+    [WR_API_JOIN] = wr_on_join,
+    [WR_API_NODE_ADD] = wr_on_node_add,
+    [WR_API_NODES] = wr_on_nodes,
+    [WR_API_NODE_SET] = wr_on_node_set,
+    [WR_API_NODE_REMOVE] = wr_on_node_remove,
+    [WR_API_FLEET] = wr_on_fleet,
+    [WR_API_LOCATE] = wr_on_locate,
+    [WR_API_EXPLAIN] = wr_on_explain,
+    [WR_API_REPLICATE] = wr_on_replicate,
+    [WR_API_MOVE] = wr_on_move,
+    [WR_API_REPLICAS] = wr_on_replicas,
+    [WR_API_SAVE_ALL] = wr_on_save_all,
 };
 
 /* Does this caller hear whether a project or an operation of others exists? */
@@ -100,9 +118,13 @@ wr_call_serve(struct wr_req *q, const char *token)
 	struct wr_err err = WR_ERR_INIT;
 	int rc = 0;
 
-	if (wr_who_of(c, wr_front_uid(q->front), token, &q->who, &err) < 0) {
+	if (wr_who_of(c, q, token, &err) < 0) {
 		struct wr_err why = err;
 
+		if (why.code == WR_E_BUSY) {
+			wr_req_fail_as(q, 429, &why);
+			return;
+		}
 		wr_refuse(c, &q->who, api, q->call.ref, &err);
 		wr_req_fail(q, &why);
 		return;
@@ -131,6 +153,10 @@ void
 wr_call_forget(struct wr_req *q)
 {
 	wr_timer_off(&q->c->loop, &q->until);
+	if (q->gone) {
+		q->gone(q);
+		q->gone = NULL;
+	}
 	if (q->op) {
 		struct wr_req **at = &q->op->waiters;
 

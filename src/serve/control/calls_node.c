@@ -5,7 +5,8 @@
 
 #include "base/str.h"
 #include "host/runner/runner.h"
-#include "serve/control/control_int.h"
+#include "model/openapi.h"
+#include "serve/control/fleet.h"
 #include "sys/clock.h"
 #include "sys/sandbox.h"
 
@@ -21,6 +22,13 @@ wr_on_health(struct wr_control *c, struct wr_req *q, struct wr_err *err WR_UNUSE
 	wr_json_str(o, "version", WR_VERSION);
 	wr_json_bool(o, "draining", c->draining);
 	wr_req_reply(q, 200, 0, o);
+	return 0;
+}
+
+int
+wr_on_openapi(struct wr_control *c WR_UNUSED, struct wr_req *q, struct wr_err *err WR_UNUSED)
+{
+	wr_req_reply(q, 200, 0, wr_openapi());
 	return 0;
 }
 
@@ -145,6 +153,8 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	WR_SCOPED(wr_freep) char *text = NULL;
 	WR_SCOPED(wr_freep) char *command = NULL;
 	struct wr_err lost = WR_ERR_INIT;
+	const char *why;
+	int64_t since;
 
 	if (p)
 		wr_row_status(s->c, r, &st);
@@ -156,6 +166,10 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 		add_line(s, LEVEL_ERROR, r, &st, text, command);
 	} else if (wr_row_volumes(s->c, r, &lost) < 0) {
 		add_line(s, LEVEL_ERROR, r, &st, lost.msg, "warren doctor");
+	} else if (wr_lease_frozen(s->c, &r->id, &since, &why)) {
+		text = wr_asprintf("frozen: %s", why);
+		command = wr_asprintf("warren explain %s", r->name);
+		add_line(s, LEVEL_ERROR, r, &st, text, command);
 	} else if (r->save_began && !r->save_ok) {
 		text = wr_asprintf("its last save failed; the newest good one is %s old",
 				   wr_fmt_duration((uint64_t)WR_MAX(age, (int64_t)0)).s);
@@ -202,6 +216,15 @@ status_volumes(struct status *s)
 	}
 }
 
+static void
+status_fleet(struct status *s)
+{
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_fleet_set_back(s->c, &err))
+		add_line(s, LEVEL_ERROR, NULL, NULL, err.msg, err.hint);
+}
+
 int
 wr_on_status(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
@@ -225,8 +248,10 @@ wr_on_status(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		status_one(&s, &row, err);
 		wr_proj_rest(p);
 	} else {
-		if (q->who.rights & WR_RIGHT_READ)
+		if (q->who.rights & WR_RIGHT_READ) {
 			status_volumes(&s);
+			status_fleet(&s);
+		}
 		rc = wr_rows_seen(c, &q->who, false, status_one, &s, err);
 	}
 	exit = json_array_size(s.level[LEVEL_ERROR])     ? 1

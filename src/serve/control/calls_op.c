@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -101,6 +102,74 @@ will_change(struct wr_control *c, const struct wr_uuid *id)
 	return false;
 }
 
+/* A start that other nodes are asked about first. */
+struct opening_start {
+	struct wr_control *c;
+	struct wr_req *q; /* NULL: nobody waits any more */
+	struct wr_uuid project;
+	char by[64];
+	json_t *args;
+	bool may_wait;
+	uint64_t wait_s;
+};
+
+static void
+forget_start(struct wr_req *q)
+{
+	struct opening_start *s = q->held;
+
+	s->q = NULL;
+}
+
+static void
+on_open(void *ctx, const struct wr_err *why)
+{
+	struct opening_start *s = ctx;
+	struct wr_proj_row row = {0};
+	struct wr_op_wish w = {.row = &row,
+			       .kind = WR_OP_START,
+			       .by = s->by,
+			       .may_wait = s->may_wait,
+			       .wait_s = s->wait_s};
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_uuid op;
+
+	if (why) {
+		err = *why;
+	} else if (wr_row_find(s->c, &s->project, &row, &err) == 0) {
+		w.args = wr_steal(&s->args);
+		(void)wr_op_submit(s->c, &w, &op, &err);
+	}
+	if (s->q) {
+		s->q->gone = NULL;
+		if (err.code != WR_E_NONE)
+			wr_req_fail(s->q, &err);
+		else
+			wr_req_reply_op(s->q, &op);
+	}
+	wr_proj_row_fini(&row);
+	json_decref(s->args);
+	free(s);
+}
+
+static int
+open_first(struct wr_control *c, struct wr_req *q, json_t *args)
+{
+	struct opening_start *s = wr_calloc(1, sizeof(*s));
+
+	s->c = c;
+	s->q = q;
+	s->project = q->row.id;
+	snprintf(s->by, sizeof(s->by), "%s", q->who.by);
+	s->args = args;
+	s->may_wait = wr_call_str(&q->call, "wait") != NULL;
+	s->wait_s = wr_call_u64(&q->call, "wait", 0);
+	q->held = s;
+	q->gone = forget_start;
+	wr_open_here(c, &q->row.id, wr_call_bool(&q->call, "accept_loss", false), on_open, s);
+	return 0;
+}
+
 int
 wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
@@ -120,6 +189,8 @@ wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		json_t *args = wr_json_args(&q->call);
 
 		wr_json_str(args, "holder", holder_of(q));
+		if (wr_open_needed(c, &q->row.id))
+			return open_first(c, q, args);
 		return submit(c, q, WR_OP_START, args, err);
 	}
 	if (wr_holders_add(holders, holder_of(q), wr_clock_wall().s) &&
@@ -228,6 +299,8 @@ wr_on_delete(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		wr_err_set(err, WR_E_BUSY, "project '%s' is active", q->row.name);
 		return wr_err_hint(err, "warren stop %s, or delete it with --force", q->row.name);
 	}
+	if (wr_fleet_may_delete(c, &q->row, err) < 0)
+		return -1;
 	return submit(c, q, WR_OP_DELETE, wr_json_args(&q->call), err);
 }
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "serve/control/control_int.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 
 /* ---- looking ---- */
@@ -194,6 +195,96 @@ home_moves(struct wr_control *c, struct wr_req *q, const struct wr_settings *set
 	return wr_err_hint(err, "warren stop %s --force, then again", set->name);
 }
 
+/* What is signed by now, here as well, and on its way to the others. */
+struct changing {
+	struct wr_control *c;
+	struct wr_req *q; /* NULL: nobody waits any more */
+	struct wr_uuid project;
+	char by[64];
+	char *what;
+	const char *const *change; /* as the request has them */
+	size_t count;
+};
+
+static void
+forget_change(struct wr_req *q)
+{
+	struct changing *k = q->held;
+
+	k->q = NULL;
+}
+
+static void
+settings_changed(struct wr_control *c, const char *by, const struct wr_settings *set,
+		 const char *what)
+{
+	WR_SCOPED(wr_freep) char *why = wr_asprintf("revision %" PRIu64 ": %s", set->rev, what);
+
+	wr_event(c, by, &set->id, "settings", why, NULL);
+}
+
+static int
+take_signed(struct changing *k, const struct wr_settings *set, struct wr_err *err)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_proj_row row = {0};
+	struct wr_proj *p = wr_proj_find(k->c, &k->project);
+	int rc = wr_row_find(k->c, &k->project, &row, err);
+
+	if (rc == 0)
+		rc = wr_place_of_find(k->c->node, &k->project, &place, err);
+	if (rc == 0)
+		rc = store_settings(k->c, &place, &row, set, err);
+	if (rc == 0 && p)
+		wr_proj_refresh(p, &row);
+	if (rc == 0)
+		wr_fleet_tell(k->c, &k->project);
+	wr_proj_row_fini(&row);
+	wr_place_of_fini(&place);
+	return rc;
+}
+
+static void
+on_signed(void *ctx, struct wr_settings *set, const struct wr_err *why)
+{
+	struct changing *k = ctx;
+	struct wr_err err = WR_ERR_INIT;
+
+	if (why)
+		err = *why;
+	else if (take_signed(k, set, &err) == 0)
+		settings_changed(k->c, k->by, set, k->what);
+	if (k->q) {
+		k->q->gone = NULL;
+		if (err.code != WR_E_NONE)
+			wr_req_fail(k->q, &err);
+		else
+			reply_settings(k->q, set, k->change, k->count);
+	}
+	free(k->what);
+	free((void *)(uintptr_t)k->change);
+	free(k);
+}
+
+/* change is taken. */
+static void
+ask_settings(struct wr_control *c, struct wr_req *q, const struct wr_settings *set, uint64_t before,
+	     const char *const *change, size_t n)
+{
+	struct changing *k = wr_calloc(1, sizeof(*k));
+
+	k->c = c;
+	k->q = q;
+	k->project = set->id;
+	snprintf(k->by, sizeof(k->by), "%s", q->who.by);
+	k->what = wr_asprintf("%s%s", change[0], n > 1 ? " ..." : "");
+	k->change = change;
+	k->count = n;
+	q->held = k;
+	q->gone = forget_change;
+	wr_fleet_settings(c, set, before, on_signed, k);
+}
+
 int
 wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
@@ -204,8 +295,9 @@ wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	uint64_t rev = wr_call_u64(&q->call, "rev", UINT64_MAX), before;
 	bool by_user = !(q->who.rights & WR_RIGHT_OPERATE);
 	struct wr_proj *p = wr_proj_find(c, &q->row.id);
-	WR_SCOPED(wr_freep) char *why = NULL;
+	WR_SCOPED(wr_freep) char *what = NULL;
 	WR_SCOPED(wr_freep) char *home = NULL;
+	struct wr_record e;
 	int rc = -1;
 
 	if (wr_row_volumes(c, &q->row, err) < 0 ||
@@ -228,13 +320,17 @@ wr_on_settings_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		goto out;
 	if (set.rev != before) {
 		set.rev = before + 1; /* one step for all changes of a request */
+		if (c->fleet && wr_fleet_record(c, &q->row.id, &e)) {
+			ask_settings(c, q, &set, before, wr_steal(&change), n);
+			rc = 0;
+			goto out;
+		}
 		if (store_settings(c, &place, &q->row, &set, err) < 0)
 			goto out;
 		if (p)
 			wr_proj_refresh(p, &q->row);
-		why = wr_asprintf("revision %" PRIu64 ": %s%s", set.rev, change[0],
-				  n > 1 ? " ..." : "");
-		wr_event(c, q->who.by, &set.id, "settings", why, NULL);
+		what = wr_asprintf("%s%s", change[0], n > 1 ? " ..." : "");
+		settings_changed(c, q->who.by, &set, what);
 	}
 	rc = 0;
 	reply_settings(q, &set, change, n);
@@ -406,12 +502,97 @@ make_settings(struct wr_control *c, const struct wr_call *call, struct wr_settin
 	return rc == 0 ? choose_identity(c, call, s, err) : -1;
 }
 
+/* Everything is chosen: row and operation. args: taken. */
+static int
+make_project(struct wr_control *c, const struct wr_settings *set, uint32_t volume, json_t *args,
+	     const char *by, struct wr_uuid *out_op, struct wr_err *err)
+{
+	struct wr_proj_row row = {0};
+	struct wr_op_wish w = {.row = &row, .kind = WR_OP_CREATE, .by = by, .args = args};
+	int rc;
+
+	wr_row_from_settings(&row, set);
+	row.tree_vol = row.repo_vol = volume;
+	/* Name, id and uid are taken from now on; a create that fails gives them back. */
+	if (wr_row_volumes(c, &row, err) < 0 || wr_store_proj_put(c->store, &row, err) < 0) {
+		json_decref(args);
+		wr_proj_row_fini(&row);
+		return -1;
+	}
+	wr_json_str(w.args, "volume", c->node->volume[volume].path);
+	wr_json_str(w.args, "name", set->name);
+	wr_json_str(w.args, "id", set->id.s);
+	wr_json_u64(w.args, "uid", set->uid);
+	wr_json_u64(w.args, "gid", set->gid);
+	wr_json_bool(w.args, "exclusive", set->exclusive);
+	wr_json_take(w.args, "conf", wr_settings_json(set));
+	rc = wr_op_submit(c, &w, out_op, err);
+	if (rc < 0)
+		(void)wr_store_proj_drop(c->store, &set->id, NULL); /* the error at hand matters */
+	wr_proj_row_fini(&row);
+	return rc;
+}
+
+/* A hub is asked for name, uid and record. */
+struct creating {
+	struct wr_control *c;
+	struct wr_req *q; /* NULL: nobody waits any more */
+	char by[64];
+	uint32_t volume;
+	json_t *args;
+};
+
+static void
+forget_create(struct wr_req *q)
+{
+	struct creating *k = q->held;
+
+	k->q = NULL;
+}
+
+static void
+on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
+{
+	struct creating *k = ctx;
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_uuid op;
+
+	if (why) {
+		err = *why;
+		json_decref(k->args);
+	} else if (make_project(k->c, set, k->volume, k->args, k->by, &op, &err) < 0) {
+		wr_fleet_give_back(k->c, &set->id);
+	}
+	if (k->q) {
+		k->q->gone = NULL;
+		if (err.code != WR_E_NONE)
+			wr_req_fail(k->q, &err);
+		else
+			wr_req_reply_op(k->q, &op);
+	}
+	free(k);
+}
+
+static void
+ask_record(struct wr_control *c, struct wr_req *q, const struct wr_settings *set, uint32_t volume)
+{
+	struct creating *k = wr_calloc(1, sizeof(*k));
+
+	k->c = c;
+	k->q = q;
+	snprintf(k->by, sizeof(k->by), "%s", q->who.by);
+	k->volume = volume;
+	k->args = wr_json_args(&q->call);
+	q->held = k;
+	q->gone = forget_create;
+	wr_fleet_create(c, set, c->node->root_mode && !wr_call_str(&q->call, "uid"), on_record, k);
+}
+
 int
 wr_on_create(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	struct wr_proj_row row = {0};
 	struct wr_settings set = {0};
-	struct wr_op_wish w = {.row = &row, .kind = WR_OP_CREATE, .by = q->who.by};
 	const char *from = wr_call_str(&q->call, "from");
 	uint32_t volume = 0;
 	struct wr_uuid op;
@@ -429,23 +610,20 @@ wr_on_create(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		wr_err_set(err, WR_E_EXISTS, "id: there is a project '%s' with it", row.name);
 		goto out;
 	}
-	wr_row_from_settings(&row, &set);
-	row.tree_vol = row.repo_vol = volume;
-	/* Name, id and uid are taken from now on; a create that fails gives them back. */
-	if (wr_row_volumes(c, &row, err) < 0 || wr_store_proj_put(c->store, &row, err) < 0)
+	/* Said at once, and by this node's own words. */
+	if (c->fleet && wr_store_proj_find(c->store, set.name, false, true, &row, NULL) == 0 &&
+	    !strcmp(row.name, set.name)) {
+		wr_err_set(err, WR_E_EXISTS, "there is a project named '%s' already", set.name);
+		wr_err_hint(err, "it may be in the trash: 'warren trash list' shows it");
 		goto out;
-	w.args = wr_json_args(&q->call);
-	wr_json_str(w.args, "volume", c->node->volume[volume].path);
-	wr_json_str(w.args, "name", set.name);
-	wr_json_str(w.args, "id", set.id.s);
-	wr_json_u64(w.args, "uid", set.uid);
-	wr_json_u64(w.args, "gid", set.gid);
-	wr_json_bool(w.args, "exclusive", set.exclusive);
-	wr_json_take(w.args, "conf", wr_settings_json(&set));
-	rc = wr_op_submit(c, &w, &op, err);
-	if (rc < 0)
-		(void)wr_store_proj_drop(c->store, &set.id, NULL); /* the error at hand matters */
-	else
+	}
+	rc = 0;
+	if (c->fleet) {
+		ask_record(c, q, &set, volume);
+		goto out;
+	}
+	rc = make_project(c, &set, volume, wr_json_args(&q->call), q->who.by, &op, err);
+	if (rc == 0)
 		wr_req_reply_op(q, &op);
 out:
 	wr_settings_fini(&set);

@@ -21,16 +21,23 @@ struct out {
 	struct out *next;
 };
 
+struct conn {
+	uint32_t id;
+	struct wr_from from; /* of nobody's */
+};
+
 struct wr_front {
 	struct wr_control *c;
 	uid_t uid;
+	bool nobody;   /* of connections from a network; uid says nothing */
+	uint64_t cert; /* which certificate it shows (wr_net.cert) */
 	int sock;
 	struct wr_watch watch;
 	struct wr_child child;
 	bool quitting; /* told to end */
 	bool lost;     /* ended, or misbehaved: nothing more is taken from it */
 	struct wr_timer doom;
-	uint32_t conn[WR_CONNS_MAX];
+	struct conn conn[WR_CONNS_MAX];
 	size_t conn_count;
 	struct wr_req *reqs;
 	size_t req_count;
@@ -44,6 +51,12 @@ uid_t
 wr_front_uid(const struct wr_front *f)
 {
 	return f->uid;
+}
+
+bool
+wr_front_is_nobody(const struct wr_front *f)
+{
+	return f->nobody;
 }
 
 /* ---- requests ---- */
@@ -99,7 +112,10 @@ front_end(struct wr_front *f, const char *why)
 	wr_closep(&f->sock);
 	f->conn_count = 0;
 	if (why) {
-		snprintf(who, sizeof(who), "uid %u", (unsigned)f->uid);
+		if (f->nobody)
+			snprintf(who, sizeof(who), "front of the HTTPS API");
+		else
+			snprintf(who, sizeof(who), "uid %u", (unsigned)f->uid);
 		wr_event(f->c, who, NULL, "front.ended", why, NULL);
 	}
 	wr_child_kill(&f->child);
@@ -197,12 +213,18 @@ http_of(enum wr_err_code code)
 }
 
 void
-wr_req_fail(struct wr_req *q, const struct wr_err *err)
+wr_req_fail_as(struct wr_req *q, unsigned http, const struct wr_err *err)
 {
 	json_t *o = wr_json_begin("warren.error/1");
 
 	wr_json_err(o, "error", err);
-	wr_req_reply(q, http_of(err->code), wr_err_exit(err->code), o);
+	wr_req_reply(q, http, wr_err_exit(err->code), o);
+}
+
+void
+wr_req_fail(struct wr_req *q, const struct wr_err *err)
+{
+	wr_req_fail_as(q, http_of(err->code), err);
 }
 
 void
@@ -244,12 +266,13 @@ wr_req_end(struct wr_req *q, int exit, const struct wr_err *err)
 static void
 on_call(struct wr_front *f, struct wr_ipc *m)
 {
+	const struct conn *conn = NULL;
 	struct wr_req *q;
-	bool known = false;
 
 	for (size_t i = 0; i < f->conn_count; i++)
-		known |= f->conn[i] == m->conn;
-	if (!known) {
+		if (f->conn[i].id == m->conn)
+			conn = &f->conn[i];
+	if (!conn) {
 		front_end(f, "it spoke for a connection that it does not have");
 		return;
 	}
@@ -265,6 +288,7 @@ on_call(struct wr_front *f, struct wr_ipc *m)
 	q = wr_calloc(1, sizeof(*q));
 	q->c = f->c;
 	q->front = f;
+	q->from = conn->from;
 	q->seq = m->seq;
 	q->call = m->call;
 	m->call = (struct wr_call){0};
@@ -280,7 +304,7 @@ static void
 on_closed(struct wr_front *f, uint32_t conn)
 {
 	for (size_t i = 0; i < f->conn_count; i++)
-		if (f->conn[i] == conn) {
+		if (f->conn[i].id == conn) {
 			f->conn[i] = f->conn[--f->conn_count];
 			f->idle_ns = wr_clock_mono_ns();
 			return;
@@ -376,9 +400,9 @@ front_sandbox(struct wr_control *c, struct wr_sandbox *s, int usr_fd, int progra
 }
 
 static pid_t
-spawn_front(struct wr_control *c, int sock, struct wr_err *err)
+spawn_front(struct wr_control *c, int sock, int key_fd, struct wr_err *err)
 {
-	const char *const argv[] = {"warren", "@front", NULL};
+	const char *const argv[] = {"warren", "@front", key_fd >= 0 ? "tls" : NULL, NULL};
 	struct wr_spawn s = WR_SPAWN_INIT;
 	struct wr_sandbox box = {0};
 	WR_SCOPED(wr_closep) int usr_fd = open("/usr", O_PATH | O_CLOEXEC);
@@ -405,7 +429,8 @@ spawn_front(struct wr_control *c, int sock, struct wr_err *err)
 	s.envp = envp;
 	s.fd[2] = STDERR_FILENO;
 	s.fd[3] = sock;
-	s.fd_count = 4;
+	s.fd[4] = key_fd;
+	s.fd_count = 5;
 	s.new_session = true;
 	s.sandbox = &box;
 	if (wr_spawn(&s, &pid, err) < 0)
@@ -413,16 +438,68 @@ spawn_front(struct wr_control *c, int sock, struct wr_err *err)
 	return pid;
 }
 
+static struct wr_front *
+front_start(struct wr_control *c, uid_t uid, bool nobody, struct wr_err *err)
+{
+	WR_SCOPED(wr_closep) int theirs = -1;
+	WR_SCOPED(wr_closep) int key_fd = -1;
+	struct wr_front *f;
+	int pair[2];
+	pid_t pid;
+
+	if (nobody && (key_fd = wr_net_key(c, err)) < 0)
+		return NULL;
+	if (wr_msg_pair(pair, err) < 0)
+		return NULL;
+	theirs = pair[1];
+	(void)fcntl(pair[0], F_SETFL, O_NONBLOCK); /* a socket of ours: cannot fail */
+	pid = spawn_front(c, theirs, key_fd, err);
+	if (pid < 0) {
+		close(pair[0]);
+		return NULL;
+	}
+	f = wr_calloc(1, sizeof(*f));
+	f->c = c;
+	f->uid = uid;
+	f->nobody = nobody;
+	f->cert = c->net.cert;
+	f->sock = pair[0];
+	f->idle_ns = wr_clock_mono_ns();
+	wr_watch_on(&c->loop, &f->watch, f->sock, EPOLLIN, on_message);
+	wr_child_on(&c->loop, &f->child, pid, -1, on_front_ended);
+	f->next = c->fronts;
+	if (f->next)
+		f->next->prev = f;
+	c->fronts = f;
+	c->front_count++;
+	return f;
+}
+
+/* A front whose certificate was renewed meanwhile serves what it has. */
+static bool
+takes_more(const struct wr_front *f)
+{
+	return !f->quitting && !f->lost && (!f->nobody || f->cert == f->c->net.cert);
+}
+
+struct wr_front *
+wr_front_of_nobody(struct wr_control *c, struct wr_err *err)
+{
+	for (struct wr_front *f = c->fronts; f; f = f->next)
+		if (f->nobody && takes_more(f))
+			return f;
+	return front_start(c, (uid_t)-2, true, err);
+}
+
 struct wr_front *
 wr_front_of(struct wr_control *c, uid_t uid, struct wr_err *err)
 {
 	struct wr_front *f, *idle = NULL;
-	WR_SCOPED(wr_closep) int theirs = -1;
-	int pair[2];
-	pid_t pid;
 
 	for (f = c->fronts; f; f = f->next) {
-		if (f->uid == uid && !f->quitting && !f->lost)
+		if (f->nobody)
+			continue;
+		if (f->uid == uid && takes_more(f))
 			return f;
 		if (!f->conn_count && !f->quitting && f->uid != c->self &&
 		    (!idle || f->idle_ns < idle->idle_ns))
@@ -446,28 +523,36 @@ wr_front_of(struct wr_control *c, uid_t uid, struct wr_err *err)
 			return NULL;
 		}
 	}
-	if (wr_msg_pair(pair, err) < 0)
-		return NULL;
-	theirs = pair[1];
-	(void)fcntl(pair[0], F_SETFL, O_NONBLOCK); /* a socket of ours: cannot fail */
-	pid = spawn_front(c, theirs, err);
-	if (pid < 0) {
-		close(pair[0]);
-		return NULL;
+	return front_start(c, uid, false, err);
+}
+
+size_t
+wr_front_conns(const struct wr_front *f, const struct wr_from *from, size_t *out_from)
+{
+	*out_from = 0;
+	for (size_t i = 0; i < f->conn_count; i++)
+		*out_from += !memcmp(&f->conn[i].from, from, sizeof(*from));
+	return f->conn_count;
+}
+
+void
+wr_front_give(struct wr_front *f, int fd, const struct wr_from *from)
+{
+	struct wr_control *c = f->c;
+	struct wr_ipc m = WR_IPC_INIT;
+
+	if (f->conn_count >= WR_CONNS_MAX) {
+		close(fd);
+		return;
 	}
-	f = wr_calloc(1, sizeof(*f));
-	f->c = c;
-	f->uid = uid;
-	f->sock = pair[0];
-	f->idle_ns = wr_clock_mono_ns();
-	wr_watch_on(&c->loop, &f->watch, f->sock, EPOLLIN, on_message);
-	wr_child_on(&c->loop, &f->child, pid, -1, on_front_ended);
-	f->next = c->fronts;
-	if (f->next)
-		f->next->prev = f;
-	c->fronts = f;
-	c->front_count++;
-	return f;
+	do
+		m.conn = ++c->next_conn;
+	while (m.conn == 0);
+	f->conn[f->conn_count++] =
+	    (struct conn){m.conn, from ? *from : (struct wr_from){{0}}};
+	m.type = WR_IPC_CONN;
+	m.fd = fd;
+	front_send(f, &m);
 }
 
 void
@@ -494,8 +579,12 @@ wr_fronts_tick(struct wr_control *c)
 	for (struct wr_front *f = c->fronts; f; f = f->next) {
 		struct wr_ipc quit = {.type = WR_IPC_QUIT, .fd = -1};
 
-		if (f->uid == c->self || f->conn_count || f->quitting || f->lost ||
-		    now - f->idle_ns < idle_ns)
+		if (f->conn_count || f->quitting || f->lost)
+			continue;
+		/* Our own user's stays, and so does that of the API as long as it is up to date:
+		 * they are there before anyone asks. */
+		if (f->nobody ? takes_more(f)
+			      : f->uid == c->self || now - f->idle_ns < idle_ns)
 			continue;
 		f->quitting = true;
 		front_send(f, &quit);
@@ -543,7 +632,6 @@ static bool
 accept_one(struct wr_control *c, int listen_fd)
 {
 	struct wr_err err = WR_ERR_INIT;
-	struct wr_ipc m = WR_IPC_INIT;
 	struct wr_front *f;
 	struct wr_peer peer;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -562,17 +650,7 @@ accept_one(struct wr_control *c, int listen_fd)
 		close(fd);
 		return true;
 	}
-	if (f->conn_count >= WR_CONNS_MAX) {
-		close(fd);
-		return true;
-	}
-	do
-		m.conn = ++c->next_conn;
-	while (m.conn == 0);
-	f->conn[f->conn_count++] = m.conn;
-	m.type = WR_IPC_CONN;
-	m.fd = fd;
-	front_send(f, &m);
+	wr_front_give(f, fd, NULL);
 	return true;
 }
 

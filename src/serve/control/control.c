@@ -2,7 +2,7 @@
 /*
  * The daemon, from start to drain.
  *
- *   node (sentinels), STATE/lock, database, adopt operations, index and states against the disks,
+ *   node (sentinels), STATE/lock, database, fleet, adopt operations, index and states against the disks,
  *   what is wanted, socket, "ready", loop, SIGTERM: no new connections, fronts end, exit
  *
  * Operations and projects are processes of their own and stay.
@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "serve/control/drops.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -44,6 +46,7 @@ on_signal(struct wr_watch *w, uint32_t events WR_UNUSED)
 	wr_event(c, "control", NULL, "node.stopping",
 		 info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM", NULL);
 	wr_ctl_stop_listening(c);
+	wr_net_stop_listening(c);
 	wr_fronts_answer_waiting(c);
 	wr_fronts_quit(c);
 	wr_timer_on(&c->loop, &c->drain_end, DRAIN_S * (uint64_t)WR_SECOND, drain_over);
@@ -90,15 +93,18 @@ begin(struct wr_control *c, struct wr_err *err)
 {
 	struct wr_err front_err = WR_ERR_INIT;
 
-	if (watch_signals(c, err) < 0 || wr_ops_adopt(c, err) < 0 || wr_ctl_reconcile(c, err) < 0 ||
-	    wr_bring_back(c, err) < 0)
+	if (watch_signals(c, err) < 0 || wr_fleet_begin(c, err) < 0 || wr_ops_adopt(c, err) < 0 ||
+	    wr_ctl_reconcile(c, err) < 0 ||
+	    (c->fleet && wr_copies_adopt(c, err) < 0) || wr_bring_back(c, err) < 0)
 		return -1;
 	wr_crash_point("control.before-listen");
-	if (wr_ctl_listen(c, err) < 0)
+	if (wr_ctl_listen(c, err) < 0 || wr_net_listen(c, err) < 0)
 		return -1;
 	/* Our own user's front is there before anyone asks; without it we serve all the same. */
 	if (!wr_front_of(c, c->self, &front_err))
 		wr_log_err(WR_LOG_ERROR, "start a front", &front_err);
+	if (c->fleet)
+		wr_drops_begin(c);
 	wr_schedule_begin(c);
 	wr_event(c, "control", NULL, "node.started", WR_VERSION, NULL);
 	wr_back_next(c);
@@ -116,6 +122,8 @@ close_all(struct wr_control *c)
 	c->draining = true;
 	if (c->listener.fd >= 0)
 		wr_ctl_stop_listening(c);
+	if (c->net.listener.fd >= 0)
+		wr_net_stop_listening(c);
 	wr_streams_kill(c);
 	if (c->store)
 		wr_fronts_kill(c);
@@ -126,6 +134,8 @@ close_all(struct wr_control *c)
 		if (wr_loop_step(&c->loop, &err) < 0)
 			break;
 	}
+	wr_drops_end(c);
+	wr_fleet_end(c);
 	wr_ops_detach(c);
 	wr_projs_free(c);
 	wr_watch_off(&c->loop, &c->signals);
@@ -146,6 +156,7 @@ wr_serve(const struct wr_serve_opts *o, struct wr_err *err)
 	    .lock = WR_LOCK_INIT,
 	    .loop = {.epoll_fd = -1},
 	    .listener = WR_WATCH_INIT,
+	    .net.listener = WR_WATCH_INIT,
 	    .signals = WR_WATCH_INIT,
 	    .front_program = o->front,
 	    .self = geteuid(),

@@ -7,6 +7,7 @@
 #ifndef WR_CONTROL_INT_H
 #define WR_CONTROL_INT_H
 
+#include "host/auth/auth.h"
 #include "host/life/life.h"
 #include "host/store/store.h"
 #include "serve/control/control.h"
@@ -21,12 +22,15 @@
 #define WR_REQS_MAX 256  /* open at one front; more is misbehaviour */
 #define WR_ANSWER_LARGE (1u << 20)
 #define WR_OUT_MAX (32u << 20)    /* bytes waiting for a front that does not read */
-#define WR_STREAMS_MAX 8          /* of one uid at a time */
+#define WR_STREAMS_MAX 8          /* of one uid or token at a time */
 #define WR_STDERR_MAX (64u << 10) /* of a view, or of a task's result line by line */
 #define WR_QUEUE_MAX 16           /* operations that wait for one project */
 #define WR_QUEUED_MAX 4096        /* operations that wait at all */
 #define WR_RUNNING_MAX 24         /* operations that run at a time */
+#define WR_COPYING_MAX 8          /* operations that replicate, likewise */
 #define WR_REFUSALS_MAX 50        /* refusals told a minute */
+#define WR_FROM_MAX 32            /* connections from one address, of WR_CONNS_MAX in all */
+#define WR_WRONG_MAX 10           /* wrong tokens a minute from one address */
 
 #define WR_SECOND 1000000000u
 
@@ -35,9 +39,23 @@ struct wr_op;
 struct wr_proj;
 struct wr_stream;
 
+struct wr_fleetctl;
+
+/* The HTTPS API (net.c). */
+struct wr_net {
+	struct wr_watch listener; /* fd -1: it is not wanted */
+	struct wr_timer again;
+	struct wr_wrongs wrong;
+	uint64_t cert; /* which key and certificate new fronts get; grows when they change */
+	int64_t cert_stamp_ns;
+};
+
 struct wr_control {
 	struct wr_node *node;
 	struct wr_store *store;
+	struct wr_fleetctl *fleet; /* NULL: in no fleet; fleet.h */
+	struct wr_net net;
+	bool hub_named; /* a hub's certificate has the names of its configuration */
 	struct wr_lock lock; /* the node's */
 	struct wr_loop loop;
 	const char *front_program;
@@ -51,12 +69,13 @@ struct wr_control {
 	struct wr_front *fronts;
 	size_t front_count;
 	uint32_t next_conn;
-	struct wr_rate refusals;
+	struct wr_tally refusals;
 	bool trim; /* a large answer was made: memory is to be given back */
 
 	struct wr_proj **proj; /* ascending by id */
 	size_t proj_count, proj_cap;
 	size_t running, queued, by_schedule; /* operations */
+	size_t copying;                      /* those that replicate, beside them */
 	struct wr_op *beside;                /* copies that wait for a save of their source */
 	struct wr_timer kick;                /* start what may start, from the loop */
 	struct wr_stream *streams;
@@ -77,6 +96,7 @@ struct wr_req {
 	uint32_t seq;
 	struct wr_call call;
 	struct wr_who who;
+	struct wr_from from;        /* of a call that came by a network */
 	struct wr_proj_row row;     /* of the project that the call names; id empty if none */
 	struct wr_req *prev, *next; /* of its front */
 	/* waits for the end of an operation */
@@ -84,6 +104,9 @@ struct wr_req {
 	struct wr_req *op_next;
 	struct wr_timer until;
 	struct wr_stream *stream;
+	/* waits for other nodes: who keeps it hears that nobody waits any more */
+	void (*gone)(struct wr_req *q);
+	void *held;
 };
 
 int wr_ctl_listen(struct wr_control *c, struct wr_err *err);
@@ -91,11 +114,44 @@ void wr_ctl_stop_listening(struct wr_control *c);
 /* A front for uid, started if there is none. */
 struct wr_front *wr_front_of(struct wr_control *c, uid_t uid, struct wr_err *err);
 uid_t wr_front_uid(const struct wr_front *f);
+/* One for connections from a network: it is nobody, tokens alone give rights. */
+struct wr_front *wr_front_of_nobody(struct wr_control *c, struct wr_err *err);
+bool wr_front_is_nobody(const struct wr_front *f);
+/* How many connections it has, of all and from there. */
+size_t wr_front_conns(const struct wr_front *f, const struct wr_from *from, size_t *out_from);
+/* A connection for it (taken). from: NULL unless it came by a network. */
+void wr_front_give(struct wr_front *f, int fd, const struct wr_from *from);
 /* QUIT to all; each ends by itself. */
 void wr_fronts_quit(struct wr_control *c);
 void wr_fronts_tick(struct wr_control *c);
 /* End all that are left, and their requests. */
 void wr_fronts_kill(struct wr_control *c);
+
+/* ---- the fleet as this node has it (joining.c) ---- */
+
+/* Of a hub, at its start and daily: its own addresses in the fleet record; a certificate for its
+ * names, at the start and when it is time for a new one. */
+int wr_hub_refresh(struct wr_control *c, struct wr_err *err);
+
+/* ---- the HTTPS API (net.c) ---- */
+
+/* Nothing happens unless [listen] api says where. */
+int wr_net_listen(struct wr_control *c, struct wr_err *err);
+void wr_net_stop_listening(struct wr_control *c);
+/* Once a second: has the certificate been renewed? */
+void wr_net_tick(struct wr_control *c);
+/* A file in memory with the key and its certificates, as PEM: descriptor, or -1. */
+int wr_net_key(struct wr_control *c, struct wr_err *err);
+/* Sealed against changes. */
+int wr_memory_file(const struct wr_buf *b, struct wr_err *err);
+/* When the node's key and certificate were written last. */
+int64_t wr_key_stamp(struct wr_control *c);
+struct wr_from_text {
+	char s[48];
+};
+struct wr_from_text wr_from_text(const struct wr_from *f);
+/* Append a certificate as PEM. */
+void wr_pem_add(struct wr_buf *out, const void *der, size_t len);
 /* Answers that many requests at once: every request that waits for an operation. */
 void wr_fronts_answer_waiting(struct wr_control *c);
 
@@ -104,6 +160,8 @@ void wr_req_reply(struct wr_req *q, unsigned http, int exit, json_t *body_taken)
 /* The end of a handler: rc < 0 gives -1 and drops the body, otherwise it is the answer. */
 int wr_req_answer(struct wr_req *q, int rc, json_t *body_taken);
 void wr_req_fail(struct wr_req *q, const struct wr_err *err);
+/* Likewise, with a status that the error's code does not give. */
+void wr_req_fail_as(struct wr_req *q, unsigned http, const struct wr_err *err);
 /* The answer is what comes out of the pipe (taken), until wr_req_end. */
 void wr_req_stream(struct wr_req *q, const char *type, int pipe_fd);
 void wr_req_end(struct wr_req *q, int exit, const struct wr_err *err);
@@ -141,14 +199,36 @@ int wr_on_op_cancel(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_op_log(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_view(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_openapi(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_token_create(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_tokens(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_token_revoke(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_ca(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_join_look(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_join(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_node_add(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_nodes(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_node_set(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_node_remove(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_fleet(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_locate(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_explain(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_replicate(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_move(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_replicas(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_save_all(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 
 /* ---- authority (authority.c) ---- */
 
 int wr_admins_load(struct wr_control *c, struct wr_err *err);
 bool wr_is_admin(const struct wr_control *c, uid_t uid);
-/* WR_E_DENIED: a token that is unknown or expired. */
-int wr_who_of(struct wr_control *c, uid_t uid, const char *token, struct wr_who *out,
-	      struct wr_err *err);
+/* Who is behind a request (q->who, filled also on failure): by its front, and by a token ("": none).
+ * WR_E_DENIED: one that is unknown or expired; WR_E_BUSY: too many wrong ones came from there. */
+int wr_who_of(struct wr_control *c, struct wr_req *q, const char *token, struct wr_err *err);
+/* A secret of any kind was wrong; gives -1. Too many from one address are told as an event. */
+int wr_wrong_secret(struct wr_control *c, const struct wr_req *q);
+/* Is the next one looked at? WR_E_BUSY: not before the minute is over. */
+int wr_wrong_held(struct wr_control *c, const struct wr_req *q, struct wr_err *err);
 /* The error of a refusal, told as an event within bounds. Returns -1. */
 int wr_refuse(struct wr_control *c, const struct wr_who *who, const struct wr_api_call *api,
 	      const char *ref, struct wr_err *err);
@@ -162,6 +242,7 @@ struct wr_proj {
 	bool active;                      /* wanted */
 	bool restless;                    /* its state is not at rest, wanted or not */
 	struct wr_op *run, *first, *last; /* run: not in the queue any more */
+	struct wr_op *copying, *to_copy;  /* replicate: beside all others; at most one waits */
 	size_t waiting;                   /* in the queue, or copies into it that wait beside */
 	/* schedule; seconds of the monotonic clock */
 	uint64_t last_scan_s, due_s;
@@ -194,6 +275,15 @@ int wr_ctl_reconcile(struct wr_control *c, struct wr_err *err);
 
 /* ---- operations (queue.c) ---- */
 
+struct wr_op;
+
+/* Someone of control who wants to know how an operation ends. Called once, from op_end: nothing is
+ * submitted from within, timers are set instead. receipt: if it is done, else why. */
+struct wr_op_watch {
+	void (*fn)(struct wr_op_watch *w, const json_t *receipt, const struct wr_err *why);
+	struct wr_op_watch *next;
+};
+
 struct wr_op {
 	struct wr_control *c;
 	struct wr_proj *p;
@@ -208,6 +298,7 @@ struct wr_op {
 	struct wr_child child;
 	struct wr_proc_id proc;
 	struct wr_req *waiters;
+	struct wr_op_watch *watches;
 	struct wr_uuid source_save; /* of a copy: the save that it waits for */
 	struct wr_op *next;         /* in the queue, or beside */
 };
@@ -230,8 +321,15 @@ int wr_op_submit(struct wr_control *c, struct wr_op_wish *w, struct wr_uuid *out
 int wr_op_submit_copy(struct wr_control *c, const struct wr_proj_row *source, struct wr_op_wish *w,
 		      struct wr_uuid *out, struct wr_err *err);
 struct wr_op *wr_op_live(struct wr_control *c, const struct wr_op_row *row); /* NULL: it ended */
+/* false: it ended already, or is unknown; w is not kept then. */
+bool wr_op_watch(struct wr_control *c, const struct wr_uuid *op, struct wr_op_watch *w);
+void wr_op_unwatch(struct wr_control *c, struct wr_op_watch *w);
 /* WR_E_BUSY if it cannot be given up any more. */
 int wr_op_cancel(struct wr_op *o, const char *by, struct wr_err *err);
+/* For processes of ours: what settings of the node or tests come by, but no secrets except the
+ * token (NULL: none). */
+char **wr_part_environment(struct wr_control *c, const char *token);
+void wr_part_environment_free(char **env);
 /* Start whatever may start. */
 void wr_ops_kick(struct wr_control *c);
 /* After a start of the daemon: adopt what runs, finish what ended, queue what waited. */

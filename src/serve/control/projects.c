@@ -62,7 +62,7 @@ wr_proj_rest(struct wr_proj *p)
 	struct wr_control *c = p->c;
 	size_t i;
 
-	if (p->active || p->restless || p->run || p->waiting)
+	if (p->active || p->restless || p->run || p->waiting || p->copying || p->to_copy)
 		return;
 	i = proj_at(c, &p->id);
 	memmove(c->proj + i, c->proj + i + 1, (c->proj_count - i - 1) * sizeof(struct wr_proj *));

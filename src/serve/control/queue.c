@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "serve/control/control_int.h"
+#include "serve/control/drops.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -33,6 +35,7 @@ static void op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt,
 static void on_kick(struct wr_timer *t);
 static void wait_over(struct wr_timer *t);
 static void kick(struct wr_proj *p);
+static void kick_copy(struct wr_proj *p);
 
 static void
 op_free(struct wr_op *o)
@@ -67,8 +70,12 @@ wr_op_live(struct wr_control *c, const struct wr_op_row *row)
 {
 	struct wr_proj *p = wr_proj_find(c, &row->project);
 
-	if (p && p->run && !strcmp(p->run->row.id.s, row->id.s))
-		return p->run;
+	struct wr_op *const single[] = {p ? p->run : NULL, p ? p->copying : NULL,
+					p ? p->to_copy : NULL};
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(single); i++)
+		if (single[i] && !strcmp(single[i]->row.id.s, row->id.s))
+			return single[i];
 	for (struct wr_op *o = p ? p->first : NULL; o; o = o->next)
 		if (!strcmp(o->row.id.s, row->id.s))
 			return o;
@@ -102,6 +109,7 @@ wish_row(struct wr_op *o, struct wr_proj_row *row, int64_t now)
 		break;
 	case WR_OP_STOP:
 	case WR_OP_DELETE:
+	case WR_OP_DROP:
 		json_array_clear(holders);
 		row->desired = false;
 		break;
@@ -211,6 +219,7 @@ done_row(struct wr_op *o, struct wr_proj_row *row, const json_t *r)
 		break;
 	}
 	case WR_OP_DELETE:
+	case WR_OP_DROP:
 		row->deleted = now;
 		break;
 	case WR_OP_UNDELETE:
@@ -226,9 +235,20 @@ done_row(struct wr_op *o, struct wr_proj_row *row, const json_t *r)
 	return true;
 }
 
+static bool
+is_running(const struct wr_op *o)
+{
+	return o->p->run == o || o->p->copying == o;
+}
+
 static void
 set_running(struct wr_op *o)
 {
+	if (o->row.kind == WR_OP_REPLICATE) {
+		o->p->copying = o;
+		o->c->copying++;
+		return;
+	}
 	o->p->run = o;
 	o->c->running++;
 	if (o->scheduled && o->row.kind == WR_OP_SAVE)
@@ -246,7 +266,7 @@ undone_row(struct wr_op *o, struct wr_proj_row *row)
 	if (o->row.kind == WR_OP_SAVE && o->row.state == WR_OPS_FAILED)
 		row->save_ok = false;
 	if (o->row.kind != WR_OP_CREATE && o->row.kind != WR_OP_DELETE &&
-	    o->row.kind != WR_OP_UNDELETE)
+	    o->row.kind != WR_OP_DROP && o->row.kind != WR_OP_UNDELETE)
 		return true;
 	there = wr_place_of_find(o->c->node, &row->id, &place, NULL) == 0;
 	wr_place_of_fini(&place);
@@ -302,13 +322,16 @@ static void
 tell_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, const struct wr_err *why)
 {
 	const char *kind = wr_op_kind_name(o->row.kind);
+	/* What the schedule does for other nodes is told by who is behind and who is not. */
+	bool beside = o->scheduled &&
+		      (o->row.kind == WR_OP_REPLICATE || o->row.kind == WR_OP_UPDATE);
 	json_t *detail = json_object();
 	WR_SCOPED(wr_freep) char *text = NULL;
 
 	wr_json_str(detail, "op", o->row.id.s);
 	if (state == WR_OPS_DONE) {
 		text = wr_asprintf("%s done", kind);
-		if (!is_quiet(o, state, receipt))
+		if (!is_quiet(o, state, receipt) && !beside)
 			wr_event(o->c, o->row.by, &o->row.project, "op.done", text, detail);
 		else
 			json_decref(detail);
@@ -347,6 +370,10 @@ append(struct wr_op *o)
 {
 	struct wr_proj *p = o->p;
 
+	if (o->row.kind == WR_OP_REPLICATE) {
+		p->to_copy = o;
+		return;
+	}
 	*(p->last ? &p->last->next : &p->first) = o;
 	p->last = o;
 	p->waiting++;
@@ -364,6 +391,15 @@ unlink_op(struct wr_op *o)
 		o->c->running--;
 		if (o->scheduled && o->row.kind == WR_OP_SAVE)
 			o->c->by_schedule--;
+		return;
+	}
+	if (p->copying == o) {
+		p->copying = NULL;
+		o->c->copying--;
+		return;
+	}
+	if (p->to_copy == o) {
+		p->to_copy = NULL;
 		return;
 	}
 	p->waiting--;
@@ -476,6 +512,16 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	if (quiet)
 		p->spare = id;
 	copies_go_on(o, state, receipt, why);
+	wr_fleet_touch(c);
+	wr_copies_op_ended(c, &o->row, receipt, why);
+	wr_drop_op_ended(c, &o->row, why);
+	wr_fill_op_ended(c, &o->row, receipt);
+	while (o->watches) {
+		struct wr_op_watch *w = o->watches;
+
+		o->watches = w->next;
+		w->fn(w, receipt, why);
+	}
 	while (o->waiters)
 		wr_req_reply_op(o->waiters, &id);
 	json_decref(receipt);
@@ -537,11 +583,13 @@ op_collect(struct wr_op *o, int wait_status)
 	wr_err_hint(&why, "do it again: what it left is put right first");
 	if (wr_row_find(c, &o->row.project, &row, NULL) == 0) {
 		struct wr_proj *p = o->p;
+		struct wr_op *run = p->run;
 
 		/* Not live any more for the rule that puts states right. */
-		p->run = NULL;
+		if (run == o)
+			p->run = NULL;
 		wr_row_status(c, &row, &st);
-		p->run = o;
+		p->run = run;
 		wr_proj_row_fini(&row);
 	}
 	op_end(o, WR_OPS_FAILED, NULL, &why, step);
@@ -558,8 +606,8 @@ on_op_ended(struct wr_child *ch, int wait_status)
 /* ---- the beginning ---- */
 
 /* Everything of ours that settings of the node or tests come by, but no secrets. */
-static char **
-op_environment(struct wr_op *o, const char *token)
+char **
+wr_part_environment(struct wr_control *c, const char *token)
 {
 	static const char *const pass[] = {
 	    "PATH=", "LANG=", "TZ=", "HOME=", "ASAN_OPTIONS=", "UBSAN_OPTIONS="};
@@ -581,11 +629,19 @@ op_environment(struct wr_op *o, const char *token)
 		env[n++] = wr_strdup(*e);
 	}
 	wr_grow(&env, &cap, n + 3, sizeof(*env));
-	env[n++] = wr_asprintf("WARREN_SOCKET=%s", o->c->node->socket_path);
+	env[n++] = wr_asprintf("WARREN_SOCKET=%s", c->node->socket_path);
 	if (token)
 		env[n++] = wr_asprintf("WARREN_OP_TOKEN=%s", token);
 	env[n] = NULL;
 	return env;
+}
+
+void
+wr_part_environment_free(char **env)
+{
+	for (char **e = env; *e; e++)
+		free(*e);
+	free(env);
 }
 
 static int
@@ -593,7 +649,7 @@ spawn_op(struct wr_op *o, const char *token, struct wr_err *err)
 {
 	const char *argv[] = {"warren", "@op", wr_node_arg(o->c->node), o->row.id.s, NULL};
 	struct wr_spawn s = WR_SPAWN_INIT;
-	char **env = op_environment(o, token);
+	char **env = wr_part_environment(o->c, token);
 	pid_t pid;
 	int rc;
 
@@ -604,9 +660,7 @@ spawn_op(struct wr_op *o, const char *token, struct wr_err *err)
 	s.fd_count = o->lock.fd >= 0 ? 4 : 3;
 	s.new_session = true;
 	rc = wr_spawn(&s, &pid, err);
-	for (char **e = env; *e; e++)
-		free(*e);
-	free(env);
+	wr_part_environment_free(env);
 	if (rc < 0)
 		return wr_err_wrap(err, "start the operation");
 	wr_crash_point("control.op-spawned");
@@ -637,11 +691,13 @@ op_request(const struct wr_op *o, const struct wr_proj_row *row)
 	return r;
 }
 
-/* Those work on what has no place yet, or none any more; the operation takes the lock itself. */
+/* Those work on what has no place yet, or none any more, and the operation takes the lock itself; or
+ * they need none. */
 static bool
 locks_itself(enum wr_op_kind k)
 {
-	return k == WR_OP_CREATE || k == WR_OP_UNDELETE || k == WR_OP_PURGE;
+	return k == WR_OP_CREATE || k == WR_OP_UNDELETE || k == WR_OP_PURGE ||
+	       k == WR_OP_REPLICATE;
 }
 
 static char *
@@ -792,9 +848,32 @@ kick(struct wr_proj *p)
 		op_end(o, WR_OPS_FAILED, NULL, &err, "");
 }
 
+/* The same for the one that replicates. */
+static void
+kick_copy(struct wr_proj *p)
+{
+	struct wr_control *c = p->c;
+	struct wr_op *o = p->to_copy;
+	struct wr_err err = WR_ERR_INIT;
+
+	if (!o || p->copying || c->draining || c->copying >= WR_COPYING_MAX)
+		return;
+	unlink_op(o);
+	wr_timer_off(&c->loop, &o->patience);
+	set_running(o);
+	if (begin_op(o, &err) == 0)
+		return;
+	if (o->child.pid)
+		wr_log_err(WR_LOG_ERROR, "record an operation", &err);
+	else
+		op_end(o, WR_OPS_FAILED, NULL, &err, "");
+}
+
 void
 wr_ops_kick(struct wr_control *c)
 {
+	for (size_t i = 0; i < c->proj_count && c->copying < WR_COPYING_MAX; i++)
+		kick_copy(c->proj[i]);
 	/* Ends of operations may take projects out while we look. */
 	for (size_t i = 0; i < c->proj_count && c->running < WR_RUNNING_MAX; i++) {
 		struct wr_proj *p = c->proj[i];
@@ -812,7 +891,8 @@ wait_over(struct wr_timer *t)
 	struct wr_err err = WR_ERR_INIT;
 
 	/* Whoever holds the lock outside is named. */
-	if (o->p->first != o || o->p->run || take_lock(o, &err) == 0) {
+	if (o->row.kind == WR_OP_REPLICATE || o->p->first != o || o->p->run ||
+	    take_lock(o, &err) == 0) {
 		wr_err_set(&err, WR_E_BUSY, "the project stayed busy as long as it was to wait");
 		wr_err_hint(&err, "see 'warren op list'");
 	}
@@ -859,6 +939,30 @@ op_new(struct wr_control *c, struct wr_proj *p, struct wr_op_wish *w)
 	return o;
 }
 
+/* Targets of both: none named means all. */
+static void
+merge_targets(struct wr_op *o, const json_t *wish)
+{
+	json_t *have = wr_json_get_arr(o->args, "targets"), *t;
+	const json_t *more = wr_json_get_arr(wish, "targets");
+	size_t i;
+
+	if (!have || !more)
+		json_object_del(o->args, "targets");
+	else
+		json_array_foreach(more, i, t) json_array_append(have, t);
+	op_args_changed(o);
+}
+
+/* What another node lacks is the same until there is another record. */
+static bool
+same_fill(const struct wr_op *o, const json_t *wish)
+{
+	const char *to = wr_json_get_str(wish, "fill_to", NULL);
+
+	return o && to && !strcmp(to, wr_json_get_str(o->args, "fill_to", ""));
+}
+
 /* A request that a live operation fulfils: joined, and *out is it. */
 static bool
 join(struct wr_proj *p, struct wr_op_wish *w, struct wr_uuid *out)
@@ -878,6 +982,15 @@ join(struct wr_proj *p, struct wr_op_wish *w, struct wr_uuid *out)
 			op_args_changed(o);
 			break;
 		}
+	} else if (w->kind == WR_OP_REPLICATE && same_fill(p->copying, w->args)) {
+		o = p->copying;
+	} else if (w->kind == WR_OP_REPLICATE && same_fill(p->to_copy, w->args)) {
+		o = p->to_copy;
+	} else if (w->kind == WR_OP_REPLICATE && p->to_copy &&
+		   !json_object_get(p->to_copy->args, "fill_to") &&
+		   !json_object_get(w->args, "fill_to")) {
+		o = p->to_copy;
+		merge_targets(o, w->args);
 	} else if (w->kind == WR_OP_START && p->run && p->run->row.kind == WR_OP_START &&
 		   !p->first) {
 		struct wr_proj_row row = {0};
@@ -904,6 +1017,13 @@ join(struct wr_proj *p, struct wr_op_wish *w, struct wr_uuid *out)
 	return true;
 }
 
+/* The files of a copy are brought along when nobody wants anything else of it. */
+static bool
+gives_way(const struct wr_op *run)
+{
+	return run && run->row.kind == WR_OP_UPDATE && run->scheduled;
+}
+
 /* May it be queued at all? */
 static int
 admit(struct wr_proj *p, const struct wr_op_wish *w, struct wr_err *err)
@@ -915,7 +1035,9 @@ admit(struct wr_proj *p, const struct wr_op_wish *w, struct wr_err *err)
 			   p->waiting >= WR_QUEUE_MAX ? " for this project" : "");
 		return wr_err_hint(err, "see 'warren op list'");
 	}
-	if (w->kind == WR_OP_SAVE || w->may_wait)
+	if (w->kind == WR_OP_REPLICATE)
+		return p->to_copy ? busy(p->to_copy, w->row, err) : 0;
+	if (w->kind == WR_OP_SAVE || w->may_wait || gives_way(p->run))
 		return 0;
 	if (p->run)
 		return busy(p->run, w->row, err);
@@ -938,8 +1060,11 @@ wr_op_submit(struct wr_control *c, struct wr_op_wish *w, struct wr_uuid *out, st
 		return -1;
 	}
 	o = op_new(c, p, w);
+	if (gives_way(p->run) && w->kind != WR_OP_REPLICATE)
+		(void)wr_proc_signal(&p->run->proc, SIGTERM); /* gone already: its result comes */
 	/* Refused at once, and leaves no trace, if someone outside holds the lock. */
-	if ((w->kind != WR_OP_SAVE && !w->may_wait && take_lock(o, err) < 0) ||
+	if ((w->kind != WR_OP_SAVE && !w->may_wait && !gives_way(p->run) &&
+	     take_lock(o, err) < 0) ||
 	    op_store(o, err) < 0) {
 		op_free(o);
 		wr_proj_rest(p);
@@ -950,8 +1075,51 @@ wr_op_submit(struct wr_control *c, struct wr_op_wish *w, struct wr_uuid *out, st
 	wr_timer_on(&c->loop, &o->patience,
 		    (w->may_wait ? w->wait_s : (uint64_t)PATIENCE_S) * WR_SECOND, wait_over);
 	wr_crash_point("control.op-queued");
-	kick(p);
+	if (w->kind == WR_OP_REPLICATE)
+		kick_copy(p);
+	else
+		kick(p);
 	return 0;
+}
+
+bool
+wr_op_watch(struct wr_control *c, const struct wr_uuid *op, struct wr_op_watch *w)
+{
+	struct wr_op_row row = {0};
+	struct wr_op *o = NULL;
+
+	if (wr_store_op_find(c->store, op->s, &row, NULL) == 0)
+		o = wr_op_live(c, &row);
+	wr_op_row_fini(&row);
+	if (!o)
+		return false;
+	w->next = o->watches;
+	o->watches = w;
+	return true;
+}
+
+static void
+drop_watch(struct wr_op *o, const struct wr_op_watch *w)
+{
+	for (struct wr_op_watch **at = o ? &o->watches : NULL; at && *at; at = &(*at)->next)
+		if (*at == w) {
+			*at = w->next;
+			return;
+		}
+}
+
+void
+wr_op_unwatch(struct wr_control *c, struct wr_op_watch *w)
+{
+	for (size_t i = 0; i < c->proj_count; i++) {
+		struct wr_proj *p = c->proj[i];
+
+		drop_watch(p->run, w);
+		drop_watch(p->copying, w);
+		drop_watch(p->to_copy, w);
+		for (struct wr_op *o = p->first; o; o = o->next)
+			drop_watch(o, w);
+	}
 }
 
 int
@@ -994,7 +1162,7 @@ wr_op_cancel(struct wr_op *o, const char *by, struct wr_err *err)
 	struct wr_err why = WR_ERR_INIT;
 
 	wr_err_set(&why, WR_E_CANCELLED, "cancelled by %s", by);
-	if (o->p->run != o) {
+	if (!is_running(o)) {
 		op_end(o, WR_OPS_CANCELLED, NULL, &why, "");
 		return 0;
 	}
@@ -1087,11 +1255,13 @@ adopt_one(struct wr_control *c, const struct wr_op_row *row)
 	}
 	o->scheduled = !strcmp(row->by, "schedule");
 	if (row->state == WR_OPS_QUEUED) {
-		if (row->kind == WR_OP_COPY && !json_object_get(o->args, "from_snapshot")) {
+		/* What sends to other nodes is asked for again by whoever lacks it. */
+		if (row->kind == WR_OP_REPLICATE ||
+		    (row->kind == WR_OP_COPY && !json_object_get(o->args, "from_snapshot"))) {
 			struct wr_err why = WR_ERR_INIT;
 
 			wr_err_set(&why, WR_E_FAILED, "interrupted before it began");
-			wr_err_hint(&why, "copy again");
+			wr_err_hint(&why, "%s again", wr_op_kind_name(row->kind));
 			append(o);
 			op_end(o, WR_OPS_FAILED, NULL, &why, "");
 			return;
@@ -1150,6 +1320,11 @@ wr_ops_detach(struct wr_control *c)
 
 		if (p->run)
 			op_free(p->run);
+		if (p->copying)
+			op_free(p->copying);
+		if (p->to_copy)
+			op_free(p->to_copy);
+		p->copying = p->to_copy = NULL;
 		while (p->first) {
 			struct wr_op *o = p->first;
 

@@ -17,6 +17,13 @@ wr_who_init(struct wr_who *w, uint32_t uid)
 }
 
 void
+wr_who_init_nobody(struct wr_who *w, const char *address)
+{
+	*w = (struct wr_who){.uid = UINT32_MAX - 1, .nobody = true};
+	snprintf(w->by, sizeof(w->by), "address %s", address);
+}
+
+void
 wr_who_grant(struct wr_who *w, enum wr_scope scope, const struct wr_uuid *project)
 {
 	switch (scope) {
@@ -79,29 +86,107 @@ wr_who_may(const struct wr_who *w, const struct wr_api_call *api, const struct w
 	return false;
 }
 
+bool
+wr_who_mints(const struct wr_who *w, const struct wr_uuid *project)
+{
+	if (w->rights & WR_RIGHT_ADMIN)
+		return true;
+	return project && *w->by_uid.s && !strcmp(w->by_uid.s, project->s);
+}
+
 /* ---- rates ---- */
 
 unsigned
-wr_rate_flush(struct wr_rate *r, uint64_t now_ns)
+wr_tally_flush(struct wr_tally *r, uint64_t now_ns)
 {
 	unsigned hidden = r->hidden;
 
 	if (now_ns - r->began_ns < MINUTE_NS)
 		return 0;
-	*r = (struct wr_rate){.began_ns = now_ns};
+	*r = (struct wr_tally){.began_ns = now_ns};
 	return hidden;
 }
 
 bool
-wr_rate_pass(struct wr_rate *r, uint64_t now_ns, unsigned most, unsigned *out_hidden)
+wr_tally_pass(struct wr_tally *r, uint64_t now_ns, unsigned most, unsigned *out_hidden)
 {
-	*out_hidden = wr_rate_flush(r, now_ns);
+	*out_hidden = wr_tally_flush(r, now_ns);
 	if (r->told < most) {
 		r->told++;
 		return true;
 	}
 	r->hidden++;
 	return false;
+}
+
+/* ---- wrong tokens ---- */
+
+static bool
+of_now(uint64_t began_ns, uint64_t now_ns)
+{
+	return began_ns && now_ns - began_ns < MINUTE_NS;
+}
+
+bool
+wr_wrongs_too_many(const struct wr_wrongs *w, const struct wr_from *from, uint64_t now_ns,
+		   unsigned most)
+{
+	for (size_t i = 0; i < WR_WRONGS_MAX; i++)
+		if (!memcmp(&w->of[i].from, from, sizeof(*from)) &&
+		    of_now(w->of[i].began_ns, now_ns))
+			return w->of[i].count >= most;
+	return false;
+}
+
+bool
+wr_wrongs_add(struct wr_wrongs *w, const struct wr_from *from, uint64_t now_ns, unsigned most)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < WR_WRONGS_MAX; i++) {
+		if (!memcmp(&w->of[i].from, from, sizeof(*from)) &&
+		    of_now(w->of[i].began_ns, now_ns))
+			return ++w->of[i].count == most;
+		if (w->of[i].began_ns < w->of[at].began_ns)
+			at = i;
+	}
+	w->of[at].from = *from;
+	w->of[at].began_ns = now_ns;
+	w->of[at].count = 1;
+	return most == 1;
+}
+
+/* ---- counters of other nodes ---- */
+
+void
+wr_counters_init(struct wr_counters *k, uint64_t settled)
+{
+	*k = (struct wr_counters){.settled = settled};
+}
+
+uint64_t
+wr_counters_newest(const struct wr_counters *k)
+{
+	return k->count ? k->young[k->count - 1].counter : k->settled;
+}
+
+uint64_t
+wr_counters_see(struct wr_counters *k, uint64_t counter, uint64_t now_ns)
+{
+	size_t old = 0;
+
+	while (old < k->count && now_ns - k->young[old].at_ns > MINUTE_NS)
+		k->settled = k->young[old++].counter;
+	k->count -= old;
+	memmove(k->young, k->young + old, k->count * sizeof(k->young[0]));
+	if (counter < k->settled)
+		return k->settled;
+	/* Who runs ahead of the pace is noticed again when there is room. */
+	if (counter > wr_counters_newest(k) && k->count < WR_COUNTER_SLOTS) {
+		k->young[k->count].counter = counter;
+		k->young[k->count++].at_ns = now_ns;
+	}
+	return 0;
 }
 
 /* ---- saves ---- */
@@ -115,10 +200,21 @@ agree(const json_t *a, const json_t *b, const char *key)
 	return !x || !y || json_equal(x, y);
 }
 
+static bool
+same(const json_t *a, const json_t *b, const char *key)
+{
+	const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
+
+	return x == y || (x && y && json_equal(x, y));
+}
+
 bool
 wr_save_joins(const json_t *waiting, const json_t *wish, json_t **out_merged)
 {
-	if (!agree(waiting, wish, "tag") || !agree(waiting, wish, "message"))
+	/* Who named targets wants those alone, who named none all of them. */
+	if (!agree(waiting, wish, "tag") || !agree(waiting, wish, "message") ||
+	    !same(waiting, wish, "targets") || !same(waiting, wish, "replicate_wait") ||
+	    !same(waiting, wish, "rf"))
 		return false;
 	if (out_merged) {
 		*out_merged = json_copy((json_t *)(uintptr_t)waiting);

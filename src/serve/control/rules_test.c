@@ -91,20 +91,20 @@ test_authority__operators_and_admins(void **state WR_UNUSED)
 static void
 test_rate(void **state WR_UNUSED)
 {
-	struct wr_rate r = {0};
+	struct wr_tally r = {0};
 	unsigned hidden, told = 0;
 	uint64_t t = 100000000000u;
 
 	for (int i = 0; i < 200; i++)
-		told += wr_rate_pass(&r, t + (uint64_t)i, 50, &hidden);
+		told += wr_tally_pass(&r, t + (uint64_t)i, 50, &hidden);
 	assert_int_equal(told, 50);
 	assert_int_equal(hidden, 0);
-	assert_int_equal(wr_rate_flush(&r, t + 1000), 0);
-	assert_int_equal(wr_rate_flush(&r, t + 60000000000u), 150);
-	assert_int_equal(wr_rate_flush(&r, t + 120000000000u), 0);
+	assert_int_equal(wr_tally_flush(&r, t + 1000), 0);
+	assert_int_equal(wr_tally_flush(&r, t + 60000000000u), 150);
+	assert_int_equal(wr_tally_flush(&r, t + 120000000000u), 0);
 	for (int i = 0; i < 51; i++)
-		wr_rate_pass(&r, t + 130000000000u, 50, &hidden);
-	assert_true(wr_rate_pass(&r, t + 200000000000u, 50, &hidden));
+		wr_tally_pass(&r, t + 130000000000u, 50, &hidden);
+	assert_true(wr_tally_pass(&r, t + 200000000000u, 50, &hidden));
 	assert_int_equal(hidden, 1);
 }
 
@@ -215,10 +215,75 @@ test_glob(void **state WR_UNUSED)
 			 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
 }
 
+static void
+test_who__nobody_and_who_makes_tokens(void **state)
+{
+	const struct wr_uuid a = {"0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"},
+			     b = {"1b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"};
+	struct wr_who w;
+
+	(void)state;
+	wr_who_init_nobody(&w, "192.0.2.1");
+	assert_string_equal(w.by, "address 192.0.2.1");
+	for (unsigned i = WR_API_NONE + 1; i < WR_API_CALLS; i++)
+		assert_int_equal(wr_who_may(&w, &wr_api_calls[i], NULL),
+				 wr_api_calls[i].scope == WR_SCOPE_PUBLIC);
+	assert_false(wr_who_mints(&w, NULL));
+	assert_false(wr_who_mints(&w, &a));
+	/* A token of a project opens it, and makes no further ones. */
+	wr_who_grant(&w, WR_SCOPE_PROJECT, &a);
+	assert_true(wr_who_may(&w, &wr_api_calls[WR_API_SHOW], &a));
+	assert_false(wr_who_mints(&w, &a));
+	wr_who_grant(&w, WR_SCOPE_OPERATE, NULL);
+	assert_false(wr_who_mints(&w, NULL));
+	wr_who_grant(&w, WR_SCOPE_ADMIN, NULL);
+	assert_true(wr_who_mints(&w, NULL));
+	assert_true(wr_who_mints(&w, &b));
+	/* Its own user does. */
+	wr_who_init(&w, 1000);
+	wr_who_grant(&w, WR_SCOPE_PROJECT, &a);
+	w.by_uid = a;
+	assert_true(wr_who_mints(&w, &a));
+	assert_false(wr_who_mints(&w, &b));
+	assert_false(wr_who_mints(&w, NULL));
+}
+
+static void
+test_wrongs__bounded_by_address(void **state)
+{
+	struct wr_wrongs *w = calloc(1, sizeof(*w));
+	struct wr_from a = {{1}}, b = {{2}};
+	const uint64_t minute = 60000000000u;
+	uint64_t now = 5 * minute;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		assert_false(wr_wrongs_too_many(w, &a, now, 3));
+		assert_false(wr_wrongs_add(w, &a, now, 3));
+	}
+	assert_true(wr_wrongs_add(w, &a, now, 3)); /* told once */
+	assert_true(wr_wrongs_too_many(w, &a, now, 3));
+	assert_false(wr_wrongs_add(w, &a, now, 3));
+	assert_false(wr_wrongs_too_many(w, &b, now, 3));
+	assert_true(wr_wrongs_too_many(w, &a, now + minute - 1, 3));
+	assert_false(wr_wrongs_too_many(w, &a, now + minute, 3));
+	/* However many come, memory is bounded: the oldest makes room. */
+	for (uint32_t i = 0; i < 10 * WR_WRONGS_MAX; i++) {
+		struct wr_from f = {{0}};
+
+		memcpy(f.b + 8, &i, sizeof(i));
+		wr_wrongs_add(w, &f, now + 1 + i, 3);
+	}
+	assert_false(wr_wrongs_too_many(w, &a, now + 1, 3));
+	free(w);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_who__nobody_and_who_makes_tokens),
+	    cmocka_unit_test(test_wrongs__bounded_by_address),
 	    cmocka_unit_test(test_authority__nobody),
 	    cmocka_unit_test(test_authority__project),
 	    cmocka_unit_test(test_authority__read_is_no_reading_of_files),

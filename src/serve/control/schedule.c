@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
+#include "serve/control/drops.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -183,6 +185,10 @@ purge_old(struct wr_control *c)
 		    .row = &t.row[i], .kind = WR_OP_PURGE, .by = "schedule", .args = json_object()};
 		struct wr_uuid op;
 
+		if (wr_drop_purges(c, &t.row[i].id)) {
+			json_decref(w.args);
+			continue;
+		}
 		if (wr_op_submit(c, &w, &op, &err) < 0)
 			wr_log_err(WR_LOG_WARNING, "empty the trash", &err);
 	}
@@ -215,13 +221,16 @@ on_tick(struct wr_timer *t)
 	c->trim = false;
 	if (c->draining)
 		return;
+	wr_net_tick(c);
 	wr_fronts_tick(c);
 	if (every(&c->volumes_ns, now, VOLUMES_S))
 		watch_volumes(c);
 	if (every(&c->watchdog_ns, now, WATCHDOG_S))
 		watch_states(c);
-	if (every(&c->idle_ns, now, IDLE_S))
+	if (every(&c->idle_ns, now, IDLE_S)) {
 		stop_idle(c);
+		wr_back_next(c);
+	}
 	if (every(&c->trash_ns, now, TRASH_S))
 		purge_old(c);
 	save_due(c, now / WR_SECOND);
@@ -292,23 +301,85 @@ wr_bring_back(struct wr_control *c, struct wr_err *err)
 	return wr_store_proj_each(c->store, w.autostart ? 0 : 3, look_wanted, &w, err);
 }
 
+static void
+back_one(struct wr_control *c, const struct wr_uuid *project)
+{
+	struct wr_op_wish w = {.kind = WR_OP_START, .by = "control", .back = true};
+	struct wr_proj_row row = {0};
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_uuid op;
+
+	if (wr_row_find(c, project, &row, &err) < 0)
+		return;
+	w.row = &row;
+	w.args = json_object();
+	c->back_running++;
+	/* One that is busy by now has been started, or stopped, by someone else. */
+	if (wr_op_submit(c, &w, &op, &err) < 0)
+		c->back_running--;
+	wr_proj_row_fini(&row);
+}
+
+/* Another node took it over while this one was away: it is not wanted here any more. */
+static void
+unwanted(struct wr_control *c, const struct wr_uuid *project)
+{
+	struct wr_proj *p = wr_proj_find(c, project);
+	struct wr_proj_row row = {0};
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_row_find(c, project, &row, NULL) < 0)
+		return;
+	row.desired = false;
+	free(row.holders);
+	row.holders = wr_strdup("[]");
+	if (wr_store_proj_put(c->store, &row, &err) < 0)
+		wr_log_err(WR_LOG_ERROR, "note what is wanted", &err);
+	if (p)
+		wr_proj_refresh(p, &row);
+	wr_event(c, "control", project, "project.taken-over", NULL, NULL);
+	wr_proj_row_fini(&row);
+}
+
+struct back {
+	struct wr_control *c;
+	struct wr_uuid project;
+};
+
+static void
+on_back(void *ctx, const struct wr_err *why)
+{
+	struct back *b = ctx;
+
+	if (b->c->draining)
+		; /* the next daemon does it */
+	else if (!why)
+		back_one(b->c, &b->project);
+	else if (!wr_fleet_is_writer(b->c, &b->project))
+		unwanted(b->c, &b->project);
+	else {
+		/* Tried again in a minute: the others may be on their way. */
+		wr_log_err(WR_LOG_NOTICE, "bring a project back", why);
+		wr_grow(&b->c->back, &b->c->back_cap, b->c->back_count + 1, sizeof(*b->c->back));
+		b->c->back[b->c->back_count++] = b->project;
+	}
+	free(b);
+}
+
 void
 wr_back_next(struct wr_control *c)
 {
 	while (c->back_count && c->back_running < c->node->config.start_parallel && !c->draining) {
-		struct wr_op_wish w = {.kind = WR_OP_START, .by = "control", .back = true};
-		struct wr_proj_row row = {0};
-		struct wr_err err = WR_ERR_INIT;
-		struct wr_uuid op;
+		struct wr_uuid project = c->back[--c->back_count];
+		struct back *b;
 
-		if (wr_row_find(c, &c->back[--c->back_count], &row, &err) < 0)
+		if (!wr_open_needed(c, &project)) {
+			back_one(c, &project);
 			continue;
-		w.row = &row;
-		w.args = json_object();
-		c->back_running++;
-		/* One that is busy by now has been started, or stopped, by someone else. */
-		if (wr_op_submit(c, &w, &op, &err) < 0)
-			c->back_running--;
-		wr_proj_row_fini(&row);
+		}
+		/* Only what is still ours; nobody is asked to let go for that. */
+		b = wr_calloc(1, sizeof(*b));
+		*b = (struct back){c, project};
+		wr_lease_want(c, &project, on_back, b);
 	}
 }

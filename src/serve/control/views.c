@@ -15,7 +15,7 @@
 struct wr_stream {
 	struct wr_control *c;
 	struct wr_req *q; /* NULL: nobody waits any more */
-	uid_t uid;
+	char by[64]; /* who asked */
 	struct wr_child child;
 	bool task;   /* else a view */
 	bool reply;  /* the result is the answer, there is no stream */
@@ -34,17 +34,17 @@ stream_new(struct wr_req *q, struct wr_err *err)
 	size_t n = 0;
 
 	for (s = c->streams; s; s = s->next)
-		n += s->uid == q->who.uid;
+		n += !strcmp(s->by, q->who.by);
 	if (n >= WR_STREAMS_MAX) {
-		wr_err_set(err, WR_E_BUSY, "uid %u has %d answers on their way already",
-			   (unsigned)q->who.uid, WR_STREAMS_MAX);
+		wr_err_set(err, WR_E_BUSY, "%s has %d answers on their way already", q->who.by,
+			   WR_STREAMS_MAX);
 		wr_err_hint(err, "wait until one of them is read");
 		return NULL;
 	}
 	s = wr_calloc(1, sizeof(*s));
 	s->c = c;
 	s->q = q;
-	s->uid = q->who.uid;
+	memcpy(s->by, q->who.by, sizeof(s->by));
 	s->side_fd = -1;
 	s->side.fd = -1;
 	s->next = c->streams;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -14,6 +15,9 @@
 #include "sys/sandbox.h"
 
 #define CHANNEL_FD 3
+#define KEY_FD 4
+/* LIMIT: key and certificates. */
+#define PEM_MAX (64u << 10)
 /* Messages taken before everyone else has a turn. */
 #define BURST 32
 
@@ -154,11 +158,18 @@ static int
 timeout_ms(struct wr_front *f)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
-	uint64_t now = wr_clock_mono_ns();
+	uint64_t now = wr_clock_mono_ns(), next;
 	int out = -1;
 
 	if (wr_mhd.MHD_get_timeout(f->daemon, &ms) == MHD_YES)
 		out = (int)WR_MIN(ms, 60000u);
+	wr_http_deadlines(f, now, &next);
+	if (next != UINT64_MAX) {
+		uint64_t left = (next - now) / 1000000 + 1;
+
+		if (out < 0 || left < (uint64_t)out)
+			out = (int)left;
+	}
 	if (f->quitting) {
 		uint64_t left = f->deadline_ns > now ? (f->deadline_ns - now) / 1000000 + 1 : 0;
 
@@ -233,14 +244,49 @@ lock_up(struct wr_err *err)
 	return wr_sandbox_apply(&s, false, err);
 }
 
+/* Text of our own that others may not find in memory. */
+static void
+wipe(char **text)
+{
+	if (*text)
+		explicit_bzero(*text, strlen(*text));
+	free(wr_steal(text));
+}
+
+/* fd: the key, then certificates. */
+static int
+load_key(struct wr_front *f, int fd, struct wr_err *err)
+{
+	char *text = wr_calloc(1, PEM_MAX + 1), *cert;
+	ssize_t n = wr_pread_full(fd, text, PEM_MAX + 1, 0);
+
+	close(fd);
+	if (n < 0 || (size_t)n > PEM_MAX) {
+		wipe(&text);
+		return wr_err_set(err, WR_E_INVALID, "the key for TLS cannot be read");
+	}
+	cert = strstr(text, "-----BEGIN CERTIFICATE-----");
+	if (!cert) {
+		wipe(&text);
+		return wr_err_set(err, WR_E_INVALID, "a key for TLS without a certificate");
+	}
+	f->cert = wr_strdup(cert);
+	*cert = '\0';
+	f->key = wr_strdup(text);
+	wipe(&text);
+	return 0;
+}
+
 int
-wr_front_serve(int channel, unsigned idle_s, bool sandbox, struct wr_err *err)
+wr_front_serve(int channel, int key_fd, unsigned idle_s, bool sandbox, struct wr_err *err)
 {
 	struct wr_front f = {.channel = channel, .epoll = -1};
 	int flags = fcntl(channel, F_GETFL);
 	int rc = -1;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (key_fd >= 0 && load_key(&f, key_fd, err) < 0)
+		return -1;
 	if (flags < 0 || fcntl(channel, F_SETFL, flags | O_NONBLOCK) < 0)
 		return wr_err_sys(err, "use the channel to control");
 	f.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -255,6 +301,8 @@ wr_front_serve(int channel, unsigned idle_s, bool sandbox, struct wr_err *err)
 		wr_buf_fini(&f.queue[--f.queue_count]);
 	free(f.queue);
 	close(f.epoll);
+	wipe(&f.key);
+	free(f.cert);
 	return rc;
 }
 
@@ -262,12 +310,14 @@ int
 wr_front_main(int argc, char **argv)
 {
 	struct wr_err err = WR_ERR_INIT;
+	bool tls = argc > 1 && !strcmp(argv[1], "tls");
 
-	(void)argc;
-	(void)argv;
+	/* Others of the same user are not to read the key out of our memory. */
+	if (tls)
+		(void)prctl(PR_SET_DUMPABLE, 0);
 	wr_log_init("front", WR_LOG_NOTICE, getenv("JOURNAL_STREAM") != NULL);
 	wr_raise_fd_limit();
-	if (wr_front_serve(CHANNEL_FD, WR_IDLE_S, true, &err) < 0) {
+	if (wr_front_serve(CHANNEL_FD, tls ? KEY_FD : -1, WR_IDLE_S, true, &err) < 0) {
 		wr_log_err(WR_LOG_ERROR, "end", &err);
 		return wr_err_exit(err.code);
 	}

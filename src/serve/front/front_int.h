@@ -31,6 +31,12 @@
 #define WR_COLLECT_MAX (64u << 10)
 #define WR_IDLE_S 30
 #define WR_DRAIN_S 5
+/* Of connections from a network, seconds in all, however a client drips: from accept to the end of
+ * the first request's headers, with the handshake; from there to the end of the body; from one
+ * request to the end of the next one's headers. */
+#define WR_HEAD_S 20
+#define WR_BODY_S 60
+#define WR_NEXT_S 60
 
 struct wr_front;
 struct wr_req;
@@ -78,7 +84,9 @@ struct MHD_Response *wr_answer_response(struct wr_answer *a);
 
 struct wr_conn {
 	uint32_t id;
-	int fd; /* libmicrohttpd's */
+	int fd;               /* libmicrohttpd's */
+	uint64_t deadline_ns; /* 0: none */
+	struct wr_conn *prev, *next;
 };
 
 struct wr_req {
@@ -110,7 +118,9 @@ struct wr_req {
 struct wr_front {
 	int channel, epoll;
 	struct MHD_Daemon *daemon;
+	char *key, *cert;         /* PEM: TLS, for a network; NULL: a unix socket */
 	struct wr_conn *arriving; /* handed to the library right now */
+	struct wr_conn *conns;    /* those that the library has */
 	size_t conn_count;
 	size_t bodies; /* bytes that requests hold in body */
 	struct wr_req *reqs;
@@ -139,10 +149,13 @@ void wr_http_adopt(struct wr_front *f, int fd, uint32_t id);
 void wr_http_answer(struct wr_front *f, struct wr_ipc *m);
 void wr_http_readable(struct wr_req *r);
 void wr_http_client_gone(struct wr_req *r);
+/* Hang up on who takes too long; *out_next_ns: when to look again, UINT64_MAX: not at all. */
+void wr_http_deadlines(struct wr_front *f, uint64_t now_ns, uint64_t *out_next_ns);
 /* Answer whatever waits for control with 503; streams are cut. */
 void wr_http_give_up(struct wr_front *f);
 
-/* The loop until control quits or ends: what wr_front_main does, without sandbox. */
-int wr_front_serve(int channel, unsigned idle_s, bool sandbox, struct wr_err *err);
+/* The loop until control quits or ends: what wr_front_main does. key_fd: a memfd with the key and
+ * the certificates for TLS, as PEM, taken; -1: plain HTTP. */
+int wr_front_serve(int channel, int key_fd, unsigned idle_s, bool sandbox, struct wr_err *err);
 
 #endif

@@ -50,7 +50,7 @@ start(struct fixture *f, unsigned idle_s)
 
 		close(s[1]);
 		/* Without the last walls: the leak check cannot work behind them. */
-		rc = wr_front_serve(s[0], idle_s, false, &err);
+		rc = wr_front_serve(s[0], -1, idle_s, false, &err);
 		if (rc < 0)
 			fprintf(stderr, "# front: %s\n", err.msg);
 		__lsan_do_leak_check();

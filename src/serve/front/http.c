@@ -3,18 +3,46 @@
 #include "serve/front/front_int.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/str.h"
+#include "sys/clock.h"
 
 /* LIMITs: what we read of a refused body before we hang up; memory per connection, which bounds the
  * request line and headers; read from a pipe at once. */
 #define DRAIN_MAX (8u << 20)
 #define CONN_MEMORY (64u << 10)
 #define PIPE_READ (16u << 10)
+
+/* ---- deadlines of connections from a network ---- */
+
+static void
+set_deadline(const struct wr_front *f, struct wr_conn *c, unsigned seconds)
+{
+	if (f->cert)
+		c->deadline_ns = seconds ? wr_clock_mono_ns() + seconds * UINT64_C(1000000000) : 0;
+}
+
+void
+wr_http_deadlines(struct wr_front *f, uint64_t now_ns, uint64_t *out_next_ns)
+{
+	*out_next_ns = UINT64_MAX;
+	for (struct wr_conn *c = f->conns; c; c = c->next) {
+		if (!c->deadline_ns)
+			continue;
+		if (c->deadline_ns <= now_ns) {
+			/* The library sees the end of it and lets go. */
+			c->deadline_ns = 0;
+			(void)shutdown(c->fd, SHUT_RDWR);
+		} else {
+			*out_next_ns = WR_MIN(*out_next_ns, c->deadline_ns);
+		}
+	}
+}
 
 /* ---- requests ---- */
 
@@ -81,6 +109,8 @@ request_end(void *cls, struct MHD_Connection *mhd, void **ctx, enum MHD_RequestT
 	if (!r)
 		return;
 	*ctx = NULL;
+	if (r->conn)
+		set_deadline(f, r->conn, WR_NEXT_S);
 	abort_call(r);
 	close_pipe(r);
 	drop_body(r);
@@ -104,8 +134,11 @@ suspend(struct wr_req *r)
 	wr_mhd.MHD_suspend_connection(r->mhd);
 	r->suspended = true;
 	/* The library does not look at it now; hang-up is told without being asked for, and comes
-	 * only when both directions are closed: a client may stop sending and still listen. */
-	wr_front_watch(r->front, r->conn->fd, &r->on_client, 0);
+	 * only when both directions are closed: a client may stop sending and still listen. TCP
+	 * does not tell of the other direction before one writes, and with TLS nobody closes but
+	 * one. */
+	wr_front_watch(r->front, r->conn->fd, &r->on_client,
+		       r->front->cert ? (uint32_t)EPOLLRDHUP : 0);
 }
 
 static void
@@ -440,6 +473,7 @@ begin(struct wr_req *r, const char *method)
 	if (!info || !info->socket_context)
 		return MHD_NO;
 	r->conn = info->socket_context;
+	set_deadline(r->front, r->conn, WR_BODY_S);
 	if (length && (wr_parse_u64(length, &len, NULL) < 0 || len > WR_BODY_MAX)) {
 		/* Answered without reading it; the library closes the connection then. */
 		refuse_long(r);
@@ -477,6 +511,7 @@ submit(struct wr_req *r)
 	struct wr_ipc m = WR_IPC_INIT;
 	int rc;
 
+	set_deadline(f, r->conn, 0);
 	if (r->refused.status)
 		return queue_refusal(r);
 	if (f->quitting) {
@@ -544,6 +579,12 @@ conn_end(struct wr_front *f, struct wr_conn *c)
 	m.conn = c->id;
 	(void)wr_front_send(f, &m, NULL); /* too long it is not */
 	f->conn_count--;
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->prev)
+		c->prev->next = c->next;
+	else if (f->conns == c)
+		f->conns = c->next;
 	free(c);
 }
 
@@ -555,7 +596,13 @@ on_connection(void *cls, struct MHD_Connection *mhd, void **ctx,
 
 	(void)mhd;
 	if (toe == MHD_CONNECTION_NOTIFY_STARTED) {
-		*ctx = wr_steal(&f->arriving);
+		struct wr_conn *c = wr_steal(&f->arriving);
+
+		*ctx = c;
+		c->next = f->conns;
+		if (c->next)
+			c->next->prev = c;
+		f->conns = c;
 	} else if (*ctx) {
 		conn_end(f, *ctx);
 		*ctx = NULL;
@@ -580,41 +627,61 @@ turn_away(int fd)
 void
 wr_http_adopt(struct wr_front *f, int fd, uint32_t id)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	/* The library wants to know of what kind the socket is, and nothing else. */
+	struct sockaddr_un local = {.sun_family = AF_UNIX};
+	struct sockaddr_in remote = {.sin_family = AF_INET};
+	struct sockaddr *addr = f->cert ? (struct sockaddr *)&remote : (struct sockaddr *)&local;
+	socklen_t len = f->cert ? sizeof(remote) : sizeof(local.sun_family);
 	struct wr_conn *c = wr_calloc(1, sizeof(*c));
 
-	*c = (struct wr_conn){id, fd};
+	c->id = id;
+	c->fd = fd;
+	set_deadline(f, c, WR_HEAD_S);
 	f->conn_count++;
 	if (f->conn_count > WR_CONNS_MAX || f->quitting) {
-		turn_away(fd);
+		if (!f->cert)
+			turn_away(fd);
 		close(fd);
 		conn_end(f, c);
 		return;
 	}
 	f->arriving = c;
 	/* On failure the library has closed the socket, with or without on_connection before. */
-	(void)wr_mhd.MHD_add_connection(f->daemon, fd, (const struct sockaddr *)&addr,
-					sizeof(addr.sun_family));
+	(void)wr_mhd.MHD_add_connection(f->daemon, fd, addr, len);
 	if (f->arriving)
 		conn_end(f, wr_steal(&f->arriving));
 }
 
 /* ---- the library ---- */
 
+static char priorities[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:%NO_TICKETS";
+
 int
 wr_http_start(struct wr_front *f, unsigned idle_s, struct wr_err *err)
 {
+	/* Nothing older than TLS 1.3, no tickets: each connection shows that it has the key. */
+	struct MHD_OptionItem tls[] = {
+	    {MHD_OPTION_HTTPS_MEM_KEY, 0, f->key},
+	    {MHD_OPTION_HTTPS_MEM_CERT, 0, f->cert},
+	    {MHD_OPTION_HTTPS_PRIORITIES, 0, priorities},
+	    {MHD_OPTION_END, 0, NULL},
+	};
 	const union MHD_DaemonInfo *info;
 
 	if (wr_mhd_load(err) < 0)
 		return -1;
 	f->daemon = wr_mhd.MHD_start_daemon(
-	    MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
-	    on_request, f, MHD_OPTION_NOTIFY_COMPLETED, request_end, f,
-	    MHD_OPTION_NOTIFY_CONNECTION, on_connection, f, MHD_OPTION_URI_LOG_CALLBACK,
-	    request_new, f, MHD_OPTION_CONNECTION_LIMIT, (unsigned)WR_CONNS_MAX + 1,
-	    MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-	    (size_t)CONN_MEMORY, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+	    MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+		(f->cert ? (unsigned)MHD_USE_TLS : 0),
+	    0, NULL, NULL, on_request, f, MHD_OPTION_ARRAY, f->cert ? tls : tls + 3,
+	    MHD_OPTION_NOTIFY_COMPLETED, request_end, f, MHD_OPTION_NOTIFY_CONNECTION,
+	    on_connection, f, MHD_OPTION_URI_LOG_CALLBACK, request_new, f,
+	    MHD_OPTION_CONNECTION_LIMIT, (unsigned)WR_CONNS_MAX + 1, MHD_OPTION_CONNECTION_TIMEOUT,
+	    idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_MEMORY,
+	    MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+	if (!f->daemon && f->cert)
+		return wr_err_set(err, WR_E_FAILED,
+				  "start the HTTP library with the node's certificate");
 	if (!f->daemon)
 		return wr_err_set(err, WR_E_FAILED, "start the HTTP library");
 	info = wr_mhd.MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD);

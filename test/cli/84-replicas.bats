@@ -1,0 +1,211 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Three nodes, one project: copies, what a save says of them, starts elsewhere, settings, what is shown.
+
+bats_require_minimum_version 1.5.0
+load lib
+load daemon
+load fleet
+
+setup() {
+	lib_setup
+	# shellcheck disable=SC2034 # of fleet.bash
+	FLEET_CONF='[replica]
+retry_max = 5s'
+}
+
+teardown() {
+	fleet_teardown
+}
+
+# project NAME [SETTING]...: made on node a, with a file
+project() {
+	[ -d seed ] || { mkdir seed && echo one >seed/f && chmod -R a+rX seed; }
+	on a create --name "$1" --from "$PWD/seed" -q "${@:2}"
+}
+
+# write NODE PROJECT TEXT: into file f
+write() {
+	local tree
+	tree=$(tree_on "$1" "$2")
+	echo "$3" >"$tree/f"
+}
+
+# show NODE PROJECT FILTER
+show() {
+	on "$1" show --json "$2" | jq -r "$3"
+}
+
+is() {
+	[ "$(show "$1" "$2" "$3")" = "$4" ]
+}
+
+# The newest tree of a project as a node's repository has it.
+file_on() {
+	git_on "$1" "$2" show "${3-main}:f"
+}
+
+fsck() {
+	local name
+	for name in "${FLEET[@]}"; do
+		git_on "$name" "$1" fsck --full --strict >/dev/null || return 1
+	done
+}
+
+@test "create makes copies on all three; a save is safe in three data centres and says so" {
+	make_fleet 3
+	project x
+	[ "$(show a x '"\(.epoch) \(.writer.name) \(.safe.now) \(.safe.in) \(.safe.of) \(.safe.dcs)"')" = "1 a true 3 3 3" ]
+	write a x two
+	run -0 --separate-stderr on a save x
+	[[ $output == *"replica   b (dc2) at 1."* && $output == *"replica   c (dc3) at 1."* ]]
+	[[ $output == *"everything you closed before "*" is in 3 data centres"* ]]
+	on a save x --json | jq -e '.safe and .safe_in == 3 and .members == 3 and (.replicas | length) == 2'
+	for n in b c; do
+		[ "$(file_on $n x)" = two ]
+		[ "$(show $n x .writer.name)" = a ]
+	done
+	fsck x
+	on a fleet --json | jq -e '.summary == {projects: 1, safe: 1, behind: 0, unknown: 0, oldest: .summary.oldest}
+		and .projects[0].safe.dcs == 3 and .projects[0].safe.since != null'
+	on a locate --json | jq -e '.problems == 0 and ([.projects[0].places[].what] == ["current", "current", "current"])'
+	on a explain x --json | jq -e '(.members | length) == 3 and ([.placement[] | select(.reason == "chosen")] | length) == 3'
+	run -0 on a list
+	[[ $output == *"3/3 "* ]]
+	# names are the fleet's
+	run -4 --separate-stderr on b create --name x
+	[[ $stderr == *"'x'"* ]]
+}
+
+@test "a node that is away is behind: exit 3, safe on the two; it catches up by itself" {
+	make_fleet 3
+	project x
+	power_off c
+	write a x two
+	run -3 --separate-stderr on a save x
+	[[ $output == *"replica   c (dc3) is behind: "* ]]
+	[[ $output == *"is in 2 data centres"* ]]
+	[[ $stderr == *"replica c (dc3) is behind"* ]]
+	# to c alone it is here alone
+	write a x three
+	run -3 on a save x --targets c --json
+	jq -e '(.safe | not) and .safe_in == 1' <<<"$output"
+	run -3 on a fleet
+	[[ $output == *" c"* ]]
+	run -2 on a replicate x --targets nobody
+	start_node c
+	within 40 is a x .safe.in 3
+	[ "$(file_on c x)" = three ]
+	[ "$(file_on b x)" = three ]
+	on a events --json | jq -e '[.events[] | select(.what == "replica.current")] | length > 0'
+	fsck x
+}
+
+@test "start elsewhere once it was stopped; what is new there is new everywhere" {
+	make_fleet 3
+	project x
+	on a start -q x
+	write a x two
+	# it runs on a
+	run -4 --separate-stderr on b start x
+	[[ $stderr == *"in use on node 'a'"* && $stderr == *"warren move"* ]]
+	on a stop -q x
+	on b start -q x
+	[ "$(show b x '"\(.epoch) \(.writer.name)"')" = "2 b" ]
+	[ "$(cat "$(tree_on b x)/f")" = two ]
+	write b x three
+	on b save -q x
+	[ "$(file_on a x)" = three ]
+	# nothing is written on a now
+	run -4 --separate-stderr on a save x
+	[[ $stderr == *"kept by node b"* ]]
+	on b stop -q x
+	on a start -q x
+	[ "$(cat "$(tree_on a x)/f")" = three ]
+	fsck x
+}
+
+@test "move: stopped here, started there; refused where too few answer" {
+	make_fleet 3
+	project x
+	on a start -q x
+	write a x two
+	run -0 on a move x --to b
+	[[ $output == *"moved x to b (epoch 2)"* ]]
+	within 20 is b x .state.state running
+	[ "$(cat "$(tree_on b x)/f")" = two ]
+	is a x .state.state stopped
+	run -4 --separate-stderr on a move x --to c
+	[[ $stderr == *"kept by node b"*"there: warren move x --to c"* ]]
+	power_off a
+	power_off c
+	run -4 --separate-stderr on b move x --to c
+	[[ $stderr == *"does not answer"* ]]
+	is b x .state.state running
+}
+
+@test "the writer dies with unsaved work: started elsewhere after the hold, its work comes back as a side branch" {
+	need_hosts
+	make_fleet 3
+	project x
+	on b start -q x || {
+		on a stop -q x
+		on b start -q x
+	}
+	write b x saved
+	on b save -q x
+	write b x unsaved
+	power_off b
+	# the others hold it for the writer as long as its lease may last
+	run -3 --separate-stderr on c start x
+	[[ $stderr == *"replica b (dc2) is behind"* ]]
+	[ "$(show c x .writer.name)" = c ]
+	[ "$(cat "$(tree_on c x)/f")" = saved ]
+	write c x later
+	run -3 on c save x
+	start_node b
+	within 60 is c x .safe.in 3
+	[ "$(show b x .writer.name)" = c ]
+	within 60 has_side_branch b x
+	[ "$(file_on b x)" = later ]
+	fsck x
+}
+
+has_side_branch() {
+	local ref
+	ref=$(git_on "$1" "$2" for-each-ref --format='%(refname:short)' refs/heads/ | grep -v '^main$' | head -n 1)
+	[ -n "$ref" ] && [ "$(file_on "$1" "$2" "$ref")" = unsaved ]
+}
+
+@test "settings and names travel; the hub keeps them apart" {
+	make_fleet 3
+	project x
+	project y
+	on a settings -q x save_every=17min name=z
+	within 20 is b z .settings.save_every.text 17min
+	within 20 is c z .rev 2
+	run -4 --separate-stderr on a settings y name=z
+	[[ $stderr == *"'z'"* ]]
+	is a y .rev 1
+	# an older revision is refused
+	run -4 on a settings z --rev 1 save_every=18min
+	run -1 --separate-stderr on a delete z
+	[[ $stderr == *"keep copies"* ]]
+}
+
+@test "save-all saves what may have changed, and sums it up" {
+	make_fleet 3
+	project x
+	project y
+	project quiet
+	on a start -q x
+	on a start -q y
+	write a x two
+	run -0 on a save-all --json
+	jq -e '.projects == 2 and .made >= 1 and .behind == 0 and .failed == 0' <<<"$output"
+	power_off b
+	write a y two
+	run -3 on a save-all
+	[[ $output == *"2 projects: 1 saved, 2 behind, 0 failed"* ]]
+	run -0 on a save-all --rf 2
+}

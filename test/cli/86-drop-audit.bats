@@ -1,0 +1,217 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# alone
+# shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
+# Copies that come and go: a member more, a member less, and what becomes of the copy of the one that left.
+
+bats_require_minimum_version 1.5.0
+load lib
+load daemon
+load fleet
+
+setup() {
+	lib_setup
+	FLEET_CONF='[trash]
+drop_after = 1s'
+}
+
+teardown() {
+	fleet_teardown
+}
+
+# make PROJECT NODE: with a few files, safe everywhere
+make() {
+	local project=$1 name=$2 i
+	if [ ! -e seed ]; then
+		mkdir -p seed/d
+		for i in 1 2 3 4 5; do
+			seq "$i" "$((i * 500))" >"seed/d/f$i"
+		done
+		chmod -R a+rX seed
+	fi
+	op "$name" POST /v1/projects "$(jq -n --arg n "$project" --arg d "$PWD/seed" '{name: $n, from: $d}')"
+}
+
+op() {
+	at "$1" do_op "${@:2}" >answer
+	jq -e '.state == "done"' answer >/dev/null || {
+		echo "${*:1:3}: $(cat answer)"
+		return 1
+	}
+}
+
+# members NODE PROJECT: "a:data b:data", by name
+members() {
+	at "$1" api GET "/v1/projects/$2/explain" |
+		jq -r '[.members[] | "\(.name):\(.role)"] | sort | join(" ")'
+}
+
+is_member() {
+	[[ " $(members "$1" "$2") " == *" $3 "* ]]
+}
+
+has_event() {
+	at "$1" api GET '/v1/events?limit=1000' | jq -e --arg w "$2" 'any(.events[]; .what == $w)' >/dev/null
+}
+
+events_of() {
+	at "$1" api GET '/v1/events?limit=1000' | jq -r --arg w "$2" '.events[] | select(.what == $w) | .why'
+}
+
+in_place() {
+	[ -d "$(repo_on "$1" "$2")" ]
+}
+
+in_trash() {
+	[ -d "$1.v/repos/.trash/$(fleet_id "$2")" ] && ! in_place "$1" "$2"
+}
+
+same_refs() {
+	local want name
+	want=$(refs_on "$1" "$3")
+	[ "$(refs_on "$2" "$3")" = "$want" ]
+}
+
+@test "replica: a member more, filled and counted; a member less, whose copy goes to the trash and comes back" {
+	make_fleet 4 || { cat a.log; false; }
+	make p a
+	fleet_id p >/dev/null
+	# Whoever of them has no copy.
+	local other= gone= name
+	for name in b c d; do
+		in_place "$name" p && gone=$name || other=$name
+	done
+	[ -n "$other" ] && [ -n "$gone" ]
+
+	run -0 on a replica add p --node "$other" --wait 60s --json
+	echo "$output"; on a events | tail -20; jq -e '.role == "data" and (.members | length) == 4' <<<"$output"
+	same_refs a "$other" p
+	has_event a replica.added
+
+	# The one that keeps the files stays; nobody else is named twice.
+	run -4 on a replica remove p --node a
+	run -4 on a replica add p --node "$other"
+	run -5 on a replica remove p --node nobody
+
+	run -0 on a replica remove p --node "$gone"
+	within 60 in_trash "$gone" p
+	has_event "$gone" copy.dropped
+	[ ! -d "$gone.v/projects/$(fleet_id p)" ]
+	[ -d "$gone.v/projects/.trash/$(fleet_id p)" ]
+	# What is left goes on.
+	op a POST /v1/projects/p/save '{}'
+	jq -e '.receipt.safe and .receipt.safe_in == 3' answer
+
+	run -0 on "$gone" undelete "$(fleet_id p)"
+	in_place "$gone" p
+	git_on "$gone" p fsck --connectivity-only
+
+	# It becomes a member again, and is brought to the newest version.
+	echo new >"$(tree_on a p)/d/new" && op a POST /v1/projects/p/save '{}'
+	run -0 on a replica add p --node "$gone" --wait 60s --json
+	jq -e '.role == "data"' <<<"$output"
+	same_refs a "$gone" p
+}
+
+# takes_leave PROJECT...: c is no member any more
+takes_leave() {
+	local p
+	for p in "$@"; do
+		on a replica remove -q "$p" --node c || return 1
+	done
+}
+
+@test "a copy stays while any of those that must prove theirs cannot" {
+	make_fleet 3
+	make p a
+	fleet_id p >/dev/null
+	# b lost what it had, and does not know it.
+	local pack
+	pack=$(echo "$(repo_on b p)"/objects/pack/pack-*.pack)
+	cp -p "$pack" kept.pack
+	printf 'rubbish' | dd of="$pack" bs=1 seek=200 conv=notrunc status=none
+	chmod u+w "$pack" && head -c 100 kept.pack >"$pack"
+	kill_node b && start_node b
+	takes_leave p
+	within 40 has_event c copy.kept
+	events_of c copy.kept
+	in_place c p
+	[ "$(at c api GET /v1/projects/p/explain | jq -r .epoch)" != null ]
+
+	# The other way round: b is away.
+	stop_node b
+	kill_node c && start_node c
+	sleep 3
+	in_place c p
+	# It is back, and whole.
+	cat kept.pack >"$pack"
+	start_node b
+	within 90 in_trash c p
+	git_on b p fsck --connectivity-only
+}
+
+@test "a copy that goes: kill -9 at each step leaves it in its place or in the trash" {
+	FLEET_CONF+='
+drops_per_day = 1000'
+	make_fleet 3
+	local point n=0
+	for point in control.drop-hidden control.drop-proven control.op-queued control.op-running control.op-spawned \
+		life.drop.begun life.drop.given-up life.drop.marked life.drop.tree life.drop.moved \
+		life.drop.result control.op-ended; do
+		n=$((n + 1))
+		make "p$n" a
+		fleet_id "p$n" >/dev/null
+		kill_node c
+		start_node c WARREN_CRASH="$point"
+		takes_leave "p$n"
+		# What comes next is undisturbed.
+		within 40 crashed c "$point" || { cat c.log; at c api GET '/v1/events?limit=30'; false; }
+		kill_node c
+		start_node c
+		within 60 in_trash c "p$n" || { tail -20 c.log; echo "$point"; false; }
+		[ -d "c.v/projects/.trash/$(fleet_id "p$n")" ]
+		git_on b "p$n" fsck --connectivity-only
+		op a POST "/v1/projects/p$n/save" '{}'
+		jq -e '.receipt.safe' answer
+	done
+}
+
+crashed() {
+	case $2 in
+	control.*) ! at "$1" api GET /v1/health >/dev/null 2>&1 ;;
+	*) at "$1" api GET '/v1/operations?limit=1000' | jq -e --arg k "$n" \
+		'any(.operations[]; .kind == "drop" and .name == "p" + $k and (.state == "failed" or .state == "done"))' >/dev/null ;;
+	esac
+}
+
+@test "so many copies go a day, and no more; and for good only after another proof" {
+	FLEET_CONF+='
+drops_per_day = 1'
+	make_fleet 3
+	make p a
+	make q a
+	fleet_id p >/dev/null
+	fleet_id q >/dev/null
+	takes_leave p
+	within 40 in_trash c p
+	takes_leave q
+	within 40 has_event c copy.limit
+	in_place c q
+	# A start in between does not count from the beginning.
+	kill_node c && start_node c
+	within 40 has_event c copy.limit
+	in_place c q
+
+	# b is away: nobody proves, nothing goes.
+	stop_node b
+	run -4 on c purge "$(fleet_id p)" --now
+	in_trash c p
+	start_node b
+	within 150 gone_for_good c p
+	at a api GET /v1/projects/p | jq -e '.safe.safe // .safe' >/dev/null
+	git_on b p fsck --connectivity-only
+}
+
+gone_for_good() {
+	[ ! -e "$1.v/repos/.trash/$(fleet_id "$2")" ] && [ ! -e "$1.v/projects/.trash/$(fleet_id "$2")" ]
+}
