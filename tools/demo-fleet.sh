@@ -60,6 +60,12 @@ power_on() {
 	fail "the daemon of $name does not answer"
 }
 
+# Who knows of the node, or works in its files, is of it; where it has no processes of its own.
+of_node() {
+	grep -lzxF "WARREN_ROOT=$dir/$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'
+	find /proc/[0-9]*/cwd -maxdepth 0 -lname "$dir/$1[./]*" 2>/dev/null | tr -dc '0-9\n'
+}
+
 # Everything at once, unasked.
 power_off() {
 	local name=$1 pid again=1
@@ -69,7 +75,7 @@ power_off() {
 	else
 		while [ -n "$again" ]; do
 			again=
-			for pid in $(grep -lzxF "WARREN_ROOT=$dir/$name" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'); do
+			for pid in $(of_node "$name"); do
 				if [ "$pid" != $$ ] && [ "$pid" != "$BASHPID" ] && kill -KILL "$pid" 2>/dev/null; then
 					again=1
 				fi
@@ -132,8 +138,8 @@ configure() {
 	local name=$1
 	mkdir "$dir/$name"
 	chmod a+rx "$dir/$name"
-	# The same processors serve all three: no group of control for each.  Processes are ended by uid too: no other
-	# node's may be met.
+	# Control groups are named by project: one hierarchy is not for three nodes.  Processes are ended by uid too: no
+	# other node's may be met.
 	cat >"$dir/$name/warren.conf" <<-END
 		[node]
 		uid_range = $((1000000000 + $$ * 10))-$((1000000009 + $$ * 10))

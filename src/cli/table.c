@@ -398,6 +398,11 @@ static const struct wr_opt node_remove_opts[] = {
 	END,
 };
 
+static const struct wr_opt audit_opts[] = {
+	FLAG("data", 0, "read and hash every object, not only the structure"),
+	END,
+};
+
 static const struct wr_opt replica_add_opts[] = {
 	STR("node", 0, "NODE", "the node that is to hold a copy; needed"),
 	{.name = "wait", .kind = WR_OPT_DURATION, .value = "TIME", .max = 86400,
@@ -512,6 +517,8 @@ const struct wr_cmd wr_commands[] = {
 	 {{.name = "NODE"}}, node_set_opts},
 	{"node remove", "take a node out of the fleet for good", wr_cmd_node_remove, CLIENT,
 	 {{.name = "NODE"}}, node_remove_opts},
+	{"audit", "have every member look at its copy, and compare", wr_cmd_audit, CLIENT,
+	 {MAYBE_ID}, audit_opts},
 	{"replica", "which nodes hold copies of a project", NULL, WR_CMD_GROUP, {END}, NULL},
 	{"replica add", "have another node hold a copy", wr_cmd_replica_add, CLIENT,
 	 {MAYBE_ID}, replica_add_opts},

@@ -102,6 +102,7 @@ enum wr_api_call_id {
 	WR_API_MOVE,
 	WR_API_SAVE_ALL,
 	WR_API_REPLICAS,
+	WR_API_AUDIT,
 	WR_API_CALLS
 };
 

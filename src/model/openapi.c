@@ -275,7 +275,7 @@ call(json_t *paths, const struct wr_api_call *c)
 
 	if (!path)
 		path = wr_json_object(paths, c->route);
-	for (size_t i = 0; c->method[i] && i < sizeof(method) - 1; i++)
+	for (size_t i = 0; i < sizeof(method) - 1 && c->method[i]; i++)
 		method[i] = (char)(c->method[i] | 0x20);
 	o = wr_json_object(path, method);
 	wr_json_str(o, "operationId", id);

@@ -298,6 +298,16 @@ nodes() {
 	assert_status 4
 	assert_output_has "hub.example.org"
 	assert_equal "$(nodes)" "test test 1"
+	# nor as an address, from which certificates are made later
+	warren ca >ca.pem 2>/dev/null
+	spki=$(openssl ecparam -name prime256v1 -genkey -noout | openssl ec -pubout -outform DER 2>/dev/null | base64 -w0)
+	for what in api peer; do
+		run -0 curl -sS --cacert ca.pem -H 'Content-Type: application/json' -d "$(jq -n --arg t "$token" --arg s "$spki" --arg w $what \
+			--arg k "$(head -c 32 /dev/urandom | base64)" --arg n "$(cat /proc/sys/kernel/random/uuid)" \
+			'{token: $t, node: $n, tls_spki: $s, sign_pub: $k, ($w): "hub.example.org:9"}')" "$HUB/v1/join"
+		assert_output_has "another node of the fleet is reached as 'hub.example.org'"
+	done
+	assert_equal "$(nodes)" "test test 1"
 	printf '[listen]\napi = 127.0.0.2:7443\nname = two.example.org\n' >m/warren.conf
 	run -0 join "$token"
 }

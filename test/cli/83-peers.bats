@@ -180,6 +180,37 @@ promises_soon() {
 	answers '.kind == "ERROR"'
 }
 
+# settings NAME [JQ]: of a project that a node would like to have
+settings() {
+	jq -n --arg n "$1" --arg p "$P" "{format: 1, id: \$p, name: \$n, account: \"\", rev: 1, epoch: 1, uid: 900001,
+		gid: 900001, exclusive: true, created: \"2026-01-01T00:00:00Z\", labels: {}, settings: {}} | ${2-.}" -c
+}
+
+@test "a node that lies about whose a project is becomes nobody else for it, nor does a hub" {
+	need_root
+	make_fleet 2
+	make_project_on a one
+	local one=$P uid
+	uid=$(on b show --json one | jq .uid)
+	# what it asks the hub to sign
+	P=$(cat /proc/sys/kernel/random/uuid)
+	say b a CREATE project="$P" text=evil number=1 blob="$(settings evil '.uid = 0')"
+	answers '.kind == "ERROR" and (.text | contains("is root"))'
+	say b a CREATE project="$P" text=evil number=1 blob="$(settings evil ".uid = $uid")"
+	answers '.kind == "ERROR" and (.text | contains("has uid"))'
+	P=$one
+	say b a SETTINGS project="$P" number=1 blob="$(settings one)"
+	answers '.kind == "ERROR" and (.text | contains("does not change"))'
+	# what a hub that was taken over signs: whose it is, where it is, which one it is
+	for how in '.uid = 0' '.gid = 27' ".uid = $uid + 1" '.settings.home = "/root/.ssh"' '.settings.template = "/root"' \
+		'.id = "00000000-0000-4000-8000-000000000001"'; do
+		say a b INSTALL project="$P" record=own doc="$(settings one ".uid = $uid | .gid = $uid | .rev = 1000 | $how")"
+		say a b --stream PUSH project="$P" record=own doc="$(settings one ".uid = $uid | .gid = $uid | .rev = 1000 | $how")"
+		answers '.kind == "ERROR"'
+		[ "$(on b show --json one | jq '[.uid, .gid, .settings.home.default, .settings.template.default] == ['"$uid, $uid"', true, true]')" = true ]
+	done
+}
+
 # Another process saw it further than it is.
 @test "a node that was restored from an image, or emptied, has no vote" {
 	make_fleet 3

@@ -74,7 +74,29 @@ fsck() {
 	[[ $output == *"3/3 "* ]]
 	# names are the fleet's
 	run -4 --separate-stderr on b create --name x
+	# shellcheck disable=SC2154 # bats sets it
 	[[ $stderr == *"'x'"* ]]
+}
+
+@test "many branches and tags travel, and go on travelling" {
+	local tip long
+	make_fleet 3
+	project x
+	tip=$(git_on a x rev-parse main)
+	# the list of refs is longer than what goes into a pipe at once
+	printf -v long '%0200d' 0
+	for i in {1..300}; do
+		echo "create refs/tags/$long-$i $tip"
+	done | git_on a x update-ref --stdin
+	for text in two three; do
+		write a x $text
+		run -0 --separate-stderr on a save x --json
+		jq -e '.safe_in == 3' <<<"$output"
+	done
+	for n in b c; do
+		[ "$(git_on $n x tag | wc -l)" = 300 ]
+		[ "$(file_on $n x)" = three ]
+	done
 }
 
 @test "a node that is away is behind: exit 3, safe on the two; it catches up by itself" {
@@ -208,4 +230,35 @@ has_side_branch() {
 	run -3 on a save-all
 	[[ $output == *"2 projects: 1 saved, 2 behind, 0 failed"* ]]
 	run -0 on a save-all --rf 2
+}
+
+@test "one node: a name that was purged, or whose create failed, is free again; an older project gets its record" {
+	make_fleet 1
+	project x
+	[ "$(show a x '"\(.epoch) \(.safe.now) \(.safe.in) \(.safe.of)"')" = "1 true 1 1" ]
+	on a delete -q x
+	on a purge -q x --now
+	within 10 project x
+	on a locate --json | jq -e '.problems == 0 and (.projects | length) == 1'
+	run on a create --name y --from "$PWD/nowhere"
+	[ "$status" != 0 ]
+	stop_node a
+	# as if made before there were fleets
+	node a find "$PWD/a/state/control" -name '*.auth' -delete
+	start_node a
+	is a x .epoch 1
+	write a x two
+	on a save x --json | jq -e .safe
+}
+
+@test "one node: a uid that two projects share is shared by both" {
+	need_root
+	make_fleet 1
+	project x
+	uid=$(show a x .uid)
+	project y --uid "$uid"
+	is a y .uid "$uid"
+	within 10 is a x .rev 2
+	on a settings -q x save_every=17min
+	is a x .rev 3
 }

@@ -77,7 +77,7 @@ same_refs() {
 	make p a
 	fleet_id p >/dev/null
 	# Whoever of them has no copy.
-	local other= gone= name
+	local other='' gone='' name
 	for name in b c d; do
 		in_place "$name" p && gone=$name || other=$name
 	done
@@ -95,7 +95,7 @@ same_refs() {
 
 	run -0 on a replica remove p --node "$gone"
 	within 60 in_trash "$gone" p
-	has_event "$gone" copy.dropped
+	within 20 has_event "$gone" copy.dropped
 	[ ! -d "$gone.v/projects/$(fleet_id p)" ]
 	[ -d "$gone.v/projects/.trash/$(fleet_id p)" ]
 	# What is left goes on.
@@ -214,4 +214,54 @@ drops_per_day = 1'
 
 gone_for_good() {
 	[ ! -e "$1.v/repos/.trash/$(fleet_id "$2")" ] && [ ! -e "$1.v/projects/.trash/$(fleet_id "$2")" ]
+}
+
+copies() {
+	jq -r '[.copies[] | "\(.name):\(.is)"] | sort | join(" ")' <<<"$1"
+}
+
+@test "audit: same, behind, damaged; a damaged copy proves nothing until it is whole" {
+	make_fleet 3
+	make p a
+	fleet_id p >/dev/null
+	run -0 on a audit p --data --json
+	assert_equal "$(copies "$output")" "a:same b:same c:same"
+	assert_equal "$(jq '[.copies[].objects] | unique | length' <<<"$output")" 1
+	# Packed otherwise, the same.
+	git_on b p repack -adq
+	[ "$(id -u)" != 0 ] || chown -R "$NODE_UID:$NODE_UID" "$(repo_on b p)/objects"
+	run -0 on c audit p --json
+	assert_equal "$(copies "$output")" "a:same b:same c:same"
+
+	stop_node c
+	echo more >"$(tree_on a p)/d/more"
+	on a save -q p || [ $? = 3 ]
+	run -3 on a audit p --json
+	assert_equal "$(copies "$output")" "a:same b:same c:unknown"
+	start_node c
+	within 60 all_same
+
+	# A byte of a pack of b.
+	local pack
+	pack=$(ls -S "$(repo_on b p)"/objects/pack/pack-*.pack | head -n 1)
+	cp -p "$pack" kept.pack
+	chmod u+w "$pack"
+	printf '\x55\xaa\x55' | dd of="$pack" bs=1 seek=$(($(stat -c %s "$pack") / 2)) conv=notrunc status=none
+	run -3 on a audit p --data --json
+	assert_equal "$(copies "$output")" "a:same b:damaged c:same"
+	jq -e '.copies[] | select(.name == "b") | .damage | length > 0' <<<"$output"
+	within 20 has_event b copy.damaged
+
+	takes_leave p
+	within 40 has_event c copy.kept
+	in_place c p
+
+	cat kept.pack >"$pack"
+	run -0 on a audit p --data
+	within 20 has_event b copy.whole
+	within 60 in_trash c p
+}
+
+all_same() {
+	on a audit p -q
 }

@@ -84,6 +84,12 @@ power_on() {
 	END
 }
 
+# Who knows of the node, or works in its files, is of it; where it has no processes of its own.
+fleet_of() {
+	grep -lzxF "WARREN_ROOT=$BATS_TEST_TMPDIR/$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'
+	find /proc/[0-9]*/cwd -maxdepth 0 -lname "$BATS_TEST_TMPDIR/$1[./]*" 2>/dev/null | tr -dc '0-9\n'
+}
+
 power_off() {
 	local name=$1 pid again=1
 	if [ -n "$FLEET_SWITCH" ]; then
@@ -92,11 +98,9 @@ power_off() {
 		# Its end of the wire goes with the last of its processes, a little later.
 		nsenter -t "$FLEET_SWITCH" -n ip link del "v-$name" 2>/dev/null || true
 	else
-		# Who knows of the node is of the node, but for those who ask.
 		while [ -n "$again" ]; do
 			again=
-			for pid in $(grep -lzxF "WARREN_ROOT=$BATS_TEST_TMPDIR/$name" /proc/[0-9]*/environ \
-				2>/dev/null | tr -dc '0-9\n'); do
+			for pid in $(fleet_of "$name"); do
 				[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] ||
 					{ kill -KILL "$pid" 2>/dev/null && again=1; }
 			done

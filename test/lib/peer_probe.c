@@ -17,10 +17,12 @@
  * Fields: project=ID, n=NUMBER[.RANDOM] or n=+N (above the record that ROOT has), next=,
  * version=N.S, number=, flag=1, seq=, text=, hint=, keep=1 (project and n), record=own (as ROOT has
  * it); record=make: that one changed by writer=NAME, n=, members=NAME,..., signed by the hub key in
- *   ROOT (key=hub), or by the node's own key (key=node)
+ *   ROOT (key=hub), or by the node's own key (key=node); blob=TEXT; doc=JSON: as settings, signed by
+ *   the hub key in ROOT
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "fleet/link/link.h"
@@ -46,7 +48,15 @@ static void
 die(const char *what, const struct wr_err *err)
 {
 	fprintf(stderr, "peer_probe: %s%s%s\n", what, err ? ": " : "", err ? err->msg : "");
-	exit(2);
+	_exit(2);
+}
+
+/* What is held goes with the process. */
+static void
+done(void)
+{
+	fflush(stdout);
+	_exit(0);
 }
 
 static uint64_t
@@ -102,6 +112,22 @@ epoch(const struct probe *p, const char *s)
 	return e;
 }
 
+/* What a hub would sign, whatever it says. */
+static void
+make_doc(struct probe *p, const char *json)
+{
+	struct wr_settings_doc d = {.project = p->m.project, .rev = 1000, .json = wr_strdup(json)};
+	struct wr_sign_key hub = {0};
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_auth_hub_key(p->auth, &hub, &err) < 0 || wr_settings_doc_sign(&d, &hub, &err) < 0)
+		die("sign", &err);
+	wr_buf_clear(&p->m.settings);
+	wr_settings_doc_encode(&d, &p->m.settings);
+	wr_settings_doc_fini(&d);
+	wr_sign_key_fini(&hub);
+}
+
 static void
 field(struct probe *p, char *text)
 {
@@ -109,8 +135,10 @@ field(struct probe *p, char *text)
 	struct wr_msg *m = &p->m;
 	struct wr_member_state s;
 
-	if (!v)
+	if (!v) {
 		die(text, NULL);
+		return;
+	}
 	*v++ = '\0';
 	if (!strcmp(text, "project")) {
 		if (!wr_uuid_parse(v, &m->project))
@@ -129,6 +157,10 @@ field(struct probe *p, char *text)
 		m->text = wr_strdup(v);
 	} else if (!strcmp(text, "hint")) {
 		m->hint = wr_strdup(v);
+	} else if (!strcmp(text, "blob")) {
+		wr_buf_adds(&m->blob, v);
+	} else if (!strcmp(text, "doc")) {
+		make_doc(p, v);
 	} else if (!strcmp(text, "keep")) {
 		p->keep_entry = true;
 	} else if (!strcmp(text, "writer")) {
@@ -256,7 +288,7 @@ ask(const struct probe *p, struct wr_link *l, const struct wr_buf *env, struct w
 		die("no answer: it closed the connection", NULL);
 	if (type == WR_FRAME_STREAM_GO) {
 		puts("{\"kind\":\"GO\"}");
-		exit(0);
+		done();
 	}
 	if (wr_msg_open(b.p, b.len, out, &err) < 0)
 		die("what is no answer", &err);
@@ -412,5 +444,5 @@ main(int argc, char **argv)
 	ask(&p, l, &env, &a);
 	tell(&a);
 	wr_link_close(l);
-	return 0;
+	done();
 }

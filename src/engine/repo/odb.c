@@ -293,7 +293,9 @@ wr_repo_ordinal_id(const struct wr_repo *r, uint64_t ordinal)
 	uint32_t pos;
 	int64_t at = wr_repo_ordinal_pack(r, ordinal, &pos);
 
-	return at < 0 ? (struct wr_id){{0}} : wr_idx_id(wr_repo_pack_idx(r, (size_t)at), pos);
+	if (at < 0)
+		return (struct wr_id){{0}};
+	return wr_idx_id(wr_repo_pack_idx(r, (size_t)at), pos);
 }
 
 /* ---- open packs ---- */

@@ -132,6 +132,8 @@ static const struct kind_def kinds[] = {
     [WR_MSG_ADDRESS] = {"ADDRESS", {F_TEXT, F_HINT}},
     [WR_MSG_INVENTORY] = {"INVENTORY", {F_END}},
     [WR_MSG_HOLDS] = {"HOLDS", {F_REPORT, F_FLAG}},
+    [WR_MSG_AUDIT] = {"AUDIT", {F_PROJECT, F_FLAG}},
+    [WR_MSG_AUDITED] = {"AUDITED", {F_PROJECT, F_VERSION, F_FLAG, F_DIGEST, F_BLOB}},
 };
 
 static const struct kind_def *

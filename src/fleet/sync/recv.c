@@ -16,6 +16,8 @@
  *   SYNC (work)      durable: READY
  *   READY            commit; or, base refs moved, START again
  */
+#include <sys/statvfs.h>
+
 #include "fleet/sync/sync_int.h"
 #include "sys/crash.h"
 
@@ -26,6 +28,8 @@
 /* LIMIT: how deep that goes, and how many per branch. */
 #define HAVES_DEPTH 200000
 #define HAVES_PER_REF 64
+/* The room on the file system is looked at after so many bytes. */
+#define ROOM_EVERY ((uint64_t)8 << 20)
 /* Entry's head at most. */
 #define ENTRY_HEAD 32
 
@@ -53,6 +57,7 @@ struct recv {
 	struct wr_stream_id offer;
 
 	struct wr_quar *quar; /* NULL: nothing to come */
+	uint64_t room_at;     /* when it is looked at next */
 	uint64_t total;
 	struct wr_buf part, payload, other;
 	struct wr_inflater *inflater;
@@ -219,6 +224,22 @@ on_more(struct recv *v, struct wr_err *err)
 
 /* ---- the stream ---- */
 
+/* A transfer is in nobody else's way: what the volume keeps free is for saves and users. */
+static int
+check_room(struct recv *v, struct wr_err *err)
+{
+	struct statvfs st;
+
+	if (!v->o.min_free || v->quar->bytes < v->room_at)
+		return 0;
+	v->room_at = v->quar->bytes + ROOM_EVERY;
+	if (fstatvfs(wr_repo_fd(v->m.src.repo), &st) < 0)
+		return wr_err_sys(err, "look for room");
+	if ((uint64_t)st.f_bavail * st.f_frsize >= v->o.min_free)
+		return 0;
+	return wr_err_set(err, WR_E_NOSPACE, "the volume takes no objects of other nodes now");
+}
+
 static int
 open_quar(struct recv *v, const struct wr_stream_id *id, struct wr_err *err)
 {
@@ -324,6 +345,8 @@ take_entry(struct recv *v, const uint8_t *p, size_t len, struct wr_err *err)
 		return wr_err_set(err, WR_E_INVALID, "more objects than announced");
 	if (len > v->o.max_bytes || v->quar->bytes + len > v->o.max_bytes)
 		return wr_err_set(err, WR_E_LIMIT, "more than %" PRIu64 " bytes", v->o.max_bytes);
+	if (check_room(v, err) < 0)
+		return -1;
 	if (!v->inflater)
 		v->inflater = wr_inflater_new();
 	if (wr_pack_entry_open(v->inflater, p, len, v->o.max_object, &type, &crc, &v->payload,

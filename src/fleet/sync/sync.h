@@ -75,6 +75,7 @@ struct wr_sync_recv_opts {
 	uint64_t max_bytes;   /* of packed objects; unbounded */
 	uint64_t max_objects; /* 16 Mi */
 	uint64_t max_object;  /* payload of one object; WR_OBJ_MAX */
+	uint64_t min_free;    /* bytes that stay free on the file system; 0 */
 	int64_t stale_s;      /* unused quarantines older than this are removed; 7 days */
 };
 /* LIMIT: refs of its own that a receiver tells; beyond it refs/warren/keep/ is left out. */

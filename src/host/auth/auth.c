@@ -314,3 +314,9 @@ wr_auth_count(struct wr_auth *a, struct wr_err *err)
 	a->counter = a->node->counter;
 	return 0;
 }
+
+bool
+wr_auth_set_back(const struct wr_auth *a)
+{
+	return faccessat(a->node->state_fd, WR_AUTH_BEHIND, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}

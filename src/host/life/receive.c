@@ -32,6 +32,10 @@
 #define ENVELOPE_FD 4
 /* A save or start of this copy is in the way for that long at most; then the sender tries again. */
 #define LIFE_WAIT_S 120
+/* LIMIT: for what the worker does while we hold the locks: it has read what strangers sent, so its
+ * word that it is still at work is not enough. */
+#define COMMIT_S 900
+#define POLL_MS 100
 
 struct receive {
 	struct wr_life life; /* node, place, settings of the copy */
@@ -58,6 +62,7 @@ environment(const struct receive *r, struct wr_member_env *env)
 	    .self = r->auth->self,
 	    .fleet = &r->auth->fleet,
 	    .now_ns = wr_clock_boot_ns(),
+	    .amnesia = wr_auth_set_back(r->auth),
 	    .may_store = wr_volume_takes(r->life.node, &r->life.place),
 	};
 }
@@ -128,6 +133,9 @@ copy_settings(struct receive *r, struct wr_err *err)
 	else if (wr_settings_doc_verify(&doc, &r->auth->fleet, err) == 0) {
 		o = wr_json_parse(doc.json, strlen(doc.json), err);
 		rc = o ? wr_settings_parse(o, &r->life.set, err) : -1;
+		if (rc == 0 && strcmp(r->life.set.id.s, r->q.project.s) != 0)
+			rc = wr_err_set(err, WR_E_INVALID, "they call it project %s",
+					r->life.set.id.s);
 	}
 	wr_settings_doc_fini(&doc);
 	return rc < 0 ? wr_err_wrap(err, "settings of project '%s'", r->q.project.s) : 0;
@@ -149,6 +157,9 @@ find_copy(struct receive *r, struct wr_err *err)
 		*err = why;
 		return -1;
 	}
+	/* From here on root makes what they say. */
+	if (wr_settings_admit(l->node, &l->set, NULL, err) < 0)
+		return -1;
 	if (wr_life_make_copy(l, err) < 0)
 		return wr_err_wrap(err, "make a place for project '%s'", l->set.name);
 	wr_crash_point("receive.made");
@@ -170,6 +181,7 @@ begin_worker(struct receive *r, struct wr_err *err)
 	wr_json_str(args, "save_b64", save);
 	wr_json_bool(args, "fill", r->push.what == WR_PUSH_FILL);
 	wr_json_u64(args, "max_bytes", c->replica_max_size);
+	wr_json_u64(args, "min_free", wr_volume_mark_free(r->life.node, &r->life.place));
 	wr_json_u64(args, "idle_ms", c->replica_timeout * 1000);
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return wr_err_sys(err, "make a pipe");
@@ -186,24 +198,32 @@ begin_worker(struct receive *r, struct wr_err *err)
 	return rc;
 }
 
-/* The next line that is no progress: 1 it is ready; 0 it ended well; -1. */
+/*
+ * The next line that is no progress: 1 it is ready, or begins again; 0 it ended well; -1.  limit_s
+ * 0: as long as it takes; it keeps the time of the transfer itself.
+ */
 static int
-next_word(struct receive *r, struct wr_err *err)
+next_word(struct receive *r, uint64_t limit_s, struct wr_err *err)
 {
+	uint64_t end = wr_clock_mono_ns() + limit_s * UINT64_C(1000000000);
 	int rc, status;
 
 	for (;;) {
 		json_t *word = wr_task_word(&r->ear);
 
 		if (word) {
-			bool ready = wr_json_get_bool(word, "ready", false);
+			bool mine = wr_json_get_bool(word, "ready", false) ||
+				    wr_json_get_bool(word, "again", false);
 
 			json_decref(word);
-			if (ready)
+			if (mine)
 				return 1;
 			continue;
 		}
-		rc = wr_task_hear(&r->task, &r->ear, r->from, -1, err);
+		if (limit_s && wr_clock_mono_ns() >= end)
+			return wr_err_set(err, WR_E_FAILED,
+					  "the worker has said nothing for %" PRIu64 " s", limit_s);
+		rc = wr_task_hear(&r->task, &r->ear, r->from, limit_s ? POLL_MS : -1, err);
 		if (rc < 0)
 			return -1;
 		if (rc == 0)
@@ -230,7 +250,8 @@ tell_worker(struct receive *r, json_t *taken, struct wr_err *err)
 
 /* ---- under the locks ---- */
 
-/* What the worker does to the refs. 1: ready again, the refs had moved; 0: done; -1. */
+/* What the worker does to the refs. 1: they had moved, it begins again, without our locks; 0: done;
+ * -1. */
 static int
 install(struct receive *r, const struct wr_buf *held, struct wr_err *err)
 {
@@ -245,7 +266,19 @@ install(struct receive *r, const struct wr_buf *held, struct wr_err *err)
 		wr_json_str(go, "held_b64", save);
 	if (tell_worker(r, o, err) < 0)
 		return -1;
-	return next_word(r, err);
+	return next_word(r, COMMIT_S, err);
+}
+
+/* Before the locks go: what it was told to do it must not do without them. */
+static void
+end_worker(struct receive *r)
+{
+	if (r->pid <= 0)
+		return;
+	kill(r->pid, SIGKILL);
+	while (waitpid(r->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	r->pid = 0;
 }
 
 static void
@@ -257,7 +290,7 @@ abort_worker(struct receive *r, const struct wr_err *why)
 	wr_json_err(o, "abort", why);
 	if (tell_worker(r, o, &err) < 0)
 		return;
-	while (next_word(r, &err) > 0)
+	while (next_word(r, COMMIT_S, &err) > 0)
 		;
 }
 
@@ -300,6 +333,8 @@ commit(struct receive *r, struct wr_err *err)
 		goto out;
 	}
 	rc = install(r, &held, err);
+	if (rc < 0)
+		end_worker(r);
 	if (rc != 0)
 		goto out;
 	wr_crash_point("receive.moved");
@@ -330,7 +365,7 @@ transfer(struct receive *r, struct wr_err *err)
 	if (begin_worker(r, err) < 0)
 		return -1;
 	do {
-		rc = next_word(r, err);
+		rc = next_word(r, 0, err);
 		if (rc == 0)
 			return wr_err_set(err, WR_E_FAILED, "the worker ended before it was told");
 		if (rc > 0)
@@ -416,11 +451,7 @@ wr_receive_main(int argc, char **argv)
 		status = r.answer.kind == WR_MSG_ACK ? 0 : 4;
 	if (err.code != WR_E_NONE)
 		wr_log_err(WR_LOG_ERROR, "receive", &err);
-	if (r.pid > 0) {
-		kill(r.pid, SIGKILL);
-		while (waitpid(r.pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	end_worker(&r);
 	wr_closep(&r.from);
 	wr_closep(&r.to);
 	wr_task_ear_fini(&r.ear);

@@ -62,6 +62,7 @@ wr_life_env(const struct wr_life *l, struct wr_member_env *env)
 	    .fleet = &l->auth->fleet,
 	    .now_ns = wr_clock_boot_ns(),
 	    .may_store = true,
+	    .amnesia = wr_auth_set_back(l->auth),
 	};
 }
 
@@ -512,6 +513,8 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 	json_t *names = fill_to ? json_array() : wr_life_arg_list(l, "targets");
 	struct target t[WR_MEMBERS_MAX];
 	struct wr_push_kit kit = {0};
+	/* S11: this node's own and that many others at most; 0: all. */
+	uint64_t copies = wr_life_arg_u64(l, "rf", 0);
 	size_t n = 0;
 	json_t *list;
 
@@ -532,7 +535,7 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 				       .node = wr_fleet_find(&l->auth->fleet, &m->node.id),
 				       .task = WR_TASK_INIT,
 				       .fd = -1};
-		if (!wanted(names, &t[n]))
+		if (!wanted(names, &t[n]) || (copies && n + 1 >= copies))
 			continue;
 		t[n].show = &l->status.target[n];
 		*t[n].show = (struct wr_status_target){.state = "connecting"};

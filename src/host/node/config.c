@@ -70,6 +70,8 @@ enum kind {
 	  "longest wait before a copy that is behind is tried again")                         \
 	X("replica", "max_size", SIZE, replica_max_size, "0", 0, 0,                           \
 	  "largest repository that this host takes from others; 0: no bound")                 \
+	X("replica", "uids", RANGE, replica_uid_first, "1000-4294967294", 1, UINT32_MAX - 1,  \
+	  "uids and gids that projects of other nodes may have here")                         \
 	X("replica", "parallel", COUNT, replica_parallel, "4", 1, 64,                         \
 	  "transfers that this host takes in at a time")                                      \
 	X("op", "keep", COUNT, op_keep, "20", 1, 1000,                                        \
@@ -231,7 +233,9 @@ static int
 set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
 {
 	_Static_assert(offsetof(struct wr_config, uid_last) ==
-			   offsetof(struct wr_config, uid_first) + sizeof(uint32_t),
+			       offsetof(struct wr_config, uid_first) + sizeof(uint32_t) &&
+			   offsetof(struct wr_config, replica_uid_last) ==
+			       offsetof(struct wr_config, replica_uid_first) + sizeof(uint32_t),
 		       "a range is written as two in a row");
 	char **s;
 

@@ -80,6 +80,8 @@ test_defaults(void **state)
 	assert_int_equal(c.replica_floor, 30 * 86400);
 	assert_int_equal(c.replica_timeout, 30);
 	assert_int_equal(c.replica_retry_max, 600);
+	assert_int_equal(c.replica_uid_first, 1000);
+	assert_int_equal(c.replica_uid_last, UINT32_MAX - 1);
 	assert_int_equal(c.replica_max_size, 0);
 	assert_int_equal(c.replica_parallel, 4);
 	/* Every default is written as the program itself would write it. */

@@ -38,18 +38,19 @@ struct wr_config {
 	uint64_t save_every, save_min_interval; /* [save] every = 5min (default of new projects),
 						   min_interval = 90s */
 	uint64_t save_parallel;                 /* [save] parallel = 2 */
-	uint64_t start_parallel;    /* [start] parallel = 2: of what comes back after a reboot */
-	uint64_t trash_keep;        /* [trash] keep = 30d */
+	uint64_t start_parallel;      /* [start] parallel = 2: of what comes back after a reboot */
+	uint64_t trash_keep;          /* [trash] keep = 30d */
 	uint64_t trash_drop_after;    /* [trash] drop_after = 10min */
 	uint64_t trash_drops_per_day; /* [trash] drops_per_day = 0: by what is held */
-	uint64_t safety_keep;       /* [restore] safety_keep = 30d */
+	uint64_t safety_keep;         /* [restore] safety_keep = 30d */
 	uint64_t replica_rate;      /* [replica] rate = 20M: bytes/s of one transfer, 0: no bound */
 	uint64_t replica_floor;     /* [replica] floor = 30d: how long refs/warren/keep stays */
 	uint64_t replica_timeout;   /* [replica] timeout = 30s: nothing moved */
 	uint64_t replica_retry_max; /* [replica] retry_max = 10min */
-	uint64_t replica_max_size;  /* [replica] max_size = 0: bytes of one repository */
-	uint64_t replica_parallel;  /* [replica] parallel = 4: incoming transfers */
-	uint64_t op_keep;           /* [op] keep = 20 */
+	uint32_t replica_uid_first, replica_uid_last; /* [replica] uids = 1000-4294967294 */
+	uint64_t replica_max_size; /* [replica] max_size = 0: bytes of one repository */
+	uint64_t replica_parallel; /* [replica] parallel = 4: incoming transfers */
+	uint64_t op_keep;          /* [op] keep = 20 */
 	char *hook_started,
 	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */
 	char *cgroup;        /* [runner] cgroup = auto | none | /path */
@@ -186,6 +187,8 @@ int wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_plac
  * only what is saved here does. */
 #define WR_VOLUME_MARK_PERCENT 95
 bool wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p);
+/* That mark as bytes that stay free on its repository's volume. */
+uint64_t wr_volume_mark_free(const struct wr_node *n, const struct wr_place_of *p);
 /* VOLUME/projects/ID, VOLUME/repos/ID; callers free. */
 char *wr_tree_path(const struct wr_place_of *p);
 char *wr_repo_path_of(const struct wr_place_of *p);
@@ -196,6 +199,13 @@ int wr_repo_dir_open(const struct wr_place_of *p, struct wr_err *err);
 int wr_conf_fd(struct wr_place_of *p, struct wr_err *err);
 int wr_settings_load(struct wr_place_of *p, struct wr_settings *out, struct wr_err *err);
 int wr_settings_store(struct wr_place_of *p, const struct wr_settings *s, struct wr_err *err);
+/*
+ * May a project be here as settings say that another node made?  A hub has signed them, but what
+ * root does here by them is this host's: whose the files are, and where they are presented. have:
+ * as it is here by now, or NULL.
+ */
+int wr_settings_admit(const struct wr_node *n, const struct wr_settings *s,
+		      const struct wr_settings *have, struct wr_err *err);
 
 /* ---- conf/state.json (statefile.c) ---- */
 

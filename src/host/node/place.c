@@ -117,6 +117,18 @@ has_room(const struct wr_volume *v)
 	return all > 0 && used * 100 / all < WR_VOLUME_MARK_PERCENT;
 }
 
+uint64_t
+wr_volume_mark_free(const struct wr_node *n, const struct wr_place_of *p)
+{
+	struct statvfs st;
+	uint64_t all;
+
+	if (fstatvfs(n->volume[p->repo_vol].repos_fd, &st) < 0)
+		return 0;
+	all = (uint64_t)st.f_blocks - st.f_bfree + st.f_bavail;
+	return all / 100 * (100 - WR_VOLUME_MARK_PERCENT) * st.f_frsize;
+}
+
 bool
 wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p)
 {
@@ -162,4 +174,111 @@ wr_settings_store(struct wr_place_of *p, const struct wr_settings *s, struct wr_
 	if (wr_file_store(fd, "settings.json", o, WR_FILE_MAX, 0644, true, err) < 0)
 		return wr_err_wrap(err, "settings of project %s", p->id.s);
 	return 0;
+}
+
+/* ---- settings that come from other nodes ---- */
+
+/* Is path there, or below it? */
+static bool
+at_or_below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return !strncmp(path, dir, n) && (path[n] == '/' || !path[n]);
+}
+
+/* The system's own files, or Warren's. */
+static bool
+reserved(const struct wr_node *n, const char *path)
+{
+	static const char *const system[] = {
+	    "/bin",   "/boot",      "/dev",     "/etc",     "/lib",      "/lib32",
+	    "/lib64", "/proc",      "/root",    "/run",     "/sbin",     "/sys",
+	    "/usr",   "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool",
+	};
+
+	if (!path[1] || at_or_below(path, n->state_path) || at_or_below(n->state_path, path))
+		return true;
+	for (size_t i = 0; i < WR_ARRAY_LEN(system); i++)
+		if (at_or_below(path, system[i]))
+			return true;
+	for (size_t i = 0; i < n->volume_count; i++)
+		if (at_or_below(path, n->volume[i].path))
+			return true;
+	return false;
+}
+
+/* What it would be made in is root's: a folder in somebody's home is that user's. */
+static bool
+in_roots(const char *path)
+{
+	WR_SCOPED(wr_freep) char *dir = wr_strdup(path);
+	struct stat st;
+
+	do
+		*strrchr(dir, '/') = '\0';
+	while (*dir && lstat(dir, &st) < 0);
+	return !*dir || (S_ISDIR(st.st_mode) && st.st_uid == 0);
+}
+
+/* Root opens it for the project's user: only what all may read anyway, or what is for that. */
+static bool
+open_to_all(const struct wr_node *n, const char *path)
+{
+	struct stat st;
+
+	if (at_or_below(path, "/etc/skel") || at_or_below(path, "/usr/share"))
+		return true;
+	if (reserved(n, path))
+		return false;
+	return lstat(path, &st) < 0 ? errno == ENOENT
+				    : S_ISDIR(st.st_mode) && st.st_uid == 0 &&
+					  (st.st_mode & 05) == 05 && in_roots(path);
+}
+
+static bool
+unchanged(const struct wr_settings *s, const struct wr_settings *have, const char *key)
+{
+	return have && !strcmp(wr_settings_str(s, key), wr_settings_str(have, key));
+}
+
+/* Paths that root acts on, unless they were accepted before. */
+static int
+admit_paths(const struct wr_node *n, const struct wr_settings *s, const struct wr_settings *have,
+	    struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *home = wr_settings_home(s, "");
+	const char *template = wr_settings_str(s, "template");
+
+	if (json_object_get(s->set, "home") && !unchanged(s, have, "home") &&
+	    (reserved(n, home) || !in_roots(home)))
+		return wr_err_set(err, WR_E_DENIED,
+				  "home '%s' of project '%s' is no place for one on this host",
+				  WR_Q(home), s->name);
+	if (*template && !unchanged(s, have, "template") && !open_to_all(n, template))
+		return wr_err_set(err, WR_E_DENIED,
+				  "template '%s' of project '%s' is not open to all on this host",
+				  WR_Q(template), s->name);
+	return 0;
+}
+
+int
+wr_settings_admit(const struct wr_node *n, const struct wr_settings *s,
+		  const struct wr_settings *have, struct wr_err *err)
+{
+	const uint32_t first = n->config.replica_uid_first, last = n->config.replica_uid_last;
+
+	if (have && (s->uid != have->uid || s->gid != have->gid))
+		return wr_err_set(err, WR_E_DENIED,
+				  "project '%s' is uid %u's and gid %u's here, not %u's and %u's",
+				  have->name, have->uid, have->gid, s->uid, s->gid);
+	if (!n->root_mode)
+		return 0;
+	if (!have && (s->uid < first || s->uid > last || s->gid < first || s->gid > last ||
+		      s->uid == n->uid || s->gid == n->gid)) {
+		wr_err_set(err, WR_E_DENIED, "project '%s' cannot be uid %u's and gid %u's here",
+			   s->name, s->uid, s->gid);
+		return wr_err_hint(err, "see [replica] uids in warren.conf(5)");
+	}
+	return admit_paths(n, s, have, err);
 }

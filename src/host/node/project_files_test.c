@@ -107,6 +107,60 @@ test_settings(void **state)
 	assert_non_null(strstr(err.msg, "is a link"));
 }
 
+/* A node of the fleet that lies has its settings signed by a hub as all do. */
+static void
+test_settings__of_others(void **state)
+{
+	const struct {
+		uint32_t uid, gid;
+		const char *key, *value;
+		bool ok;
+	} cases[] = {
+	    {700001, 700001, NULL, NULL, true},
+	    {0, 700001, NULL, NULL, false},
+	    {700001, 0, NULL, NULL, false},
+	    {999, 700001, NULL, NULL, false},
+	    {700001, 27, NULL, NULL, false},
+	    {UINT32_MAX - 1, 700001, NULL, NULL, true},
+	    {700001, 700001, "home", "/srv/{name}", true},
+	    {700001, 700001, "home", "/root/.ssh", false},
+	    {700001, 700001, "home", "/etc", false},
+	    {700001, 700001, "home", "/", false},
+	    {700001, 700001, "home", "/var/spool/cron/crontabs", false},
+	    {700001, 700001, "template", "/etc/skel", true},
+	    {700001, 700001, "template", "/root", false},
+	    {700001, 700001, "template", "/etc", false},
+	};
+	struct wr_node n = *place.node;
+
+	(void)state;
+	n.root_mode = true; /* nothing is done, only said */
+	n.uid = n.gid = 650;
+	n.config.replica_uid_first = 1000;
+	n.config.replica_uid_last = UINT32_MAX - 1;
+	for (size_t i = 0; i < WR_ARRAY_LEN(cases); i++) {
+		struct wr_settings s = some_settings(), have = some_settings();
+		struct wr_err err = WR_ERR_INIT;
+
+		s.uid = cases[i].uid;
+		s.gid = cases[i].gid;
+		if (cases[i].key)
+			wr_json_str(s.set, cases[i].key, cases[i].value);
+		if ((wr_settings_admit(&n, &s, NULL, &err) == 0) != cases[i].ok)
+			fail_msg("case %zu: %s", i, err.msg);
+		/* Whose it is never changes; paths that were accepted may stay. */
+		have.uid = have.gid = 700002;
+		assert_int_equal(wr_settings_admit(&n, &s, &have, NULL), -1);
+		have.uid = s.uid;
+		have.gid = s.gid;
+		if (cases[i].key)
+			wr_json_str(have.set, cases[i].key, cases[i].value);
+		assert_int_equal(wr_settings_admit(&n, &s, &have, NULL), 0);
+		wr_settings_fini(&s);
+		wr_settings_fini(&have);
+	}
+}
+
 static void
 test_file__bounds(void **state)
 {
@@ -570,6 +624,7 @@ run_all(void)
 {
 	const struct CMUnitTest tests[] = {
 	    FILES_TEST(test_settings),
+	    FILES_TEST(test_settings__of_others),
 	    FILES_TEST(test_file__bounds),
 	    FILES_TEST(test_state),
 	    FILES_TEST(test_state__unreadable),

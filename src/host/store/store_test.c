@@ -179,6 +179,53 @@ test_open__an_older_format(void **state)
 	wr_store_close(s);
 }
 
+static int
+count_replica(void *ctx, const struct wr_replica_row *r, struct wr_err *err)
+{
+	uint64_t *sum = ctx;
+
+	(void)err;
+	*sum += r->seq;
+	return 0;
+}
+
+static void
+test_replica__who_holds_what(void **state)
+{
+	const struct dir *d = *state;
+	struct wr_store *s = open_store(d);
+	struct wr_replica_row r = {.epoch = 2, .seq = 7, .scan_started = 100, .at = 101};
+	uint64_t sum = 0;
+
+	wr_uuid_new(&r.project);
+	wr_uuid_new(&r.node);
+	ok(wr_store_replica_put(s, &r, err));
+	wr_store_close(s);
+	s = open_store(d);
+	ok(wr_store_replica_each(s, &r.project, count_replica, &sum, err));
+	assert_int_equal(sum, 7);
+	/* NULL: those that are behind alone. */
+	sum = 0;
+	ok(wr_store_replica_each(s, NULL, count_replica, &sum, err));
+	assert_int_equal(sum, 0);
+	r.seq = 9;
+	r.behind_since = 200;
+	ok(wr_store_replica_put(s, &r, err));
+	wr_uuid_new(&r.node);
+	ok(wr_store_replica_put(s, &r, err));
+	ok(wr_store_replica_each(s, NULL, count_replica, &sum, err));
+	assert_int_equal(sum, 18);
+	ok(wr_store_replica_drop(s, &r.project, &r.node, err));
+	sum = 0;
+	ok(wr_store_replica_each(s, &r.project, count_replica, &sum, err));
+	assert_int_equal(sum, 9);
+	ok(wr_store_replica_drop(s, &r.project, NULL, err));
+	sum = 0;
+	ok(wr_store_replica_each(s, &r.project, count_replica, &sum, err));
+	assert_int_equal(sum, 0);
+	wr_store_close(s);
+}
+
 static void
 test_open__damage_and_what_is_no_file(void **state)
 {
@@ -1067,6 +1114,7 @@ main(void)
 	    UNIT(test_open__makes_a_private_file_and_finds_it_again),
 	    UNIT(test_open__formats),
 	    UNIT(test_open__an_older_format),
+	    UNIT(test_replica__who_holds_what),
 	    UNIT(test_open__damage_and_what_is_no_file),
 	    UNIT(test_read_only__beside_the_writer_and_alone),
 	    UNIT(test_group__all_or_nothing),

@@ -25,7 +25,8 @@ wants_tree(enum wr_task_kind k)
 {
 	return k != WR_TASK_INIT_REPO && k != WR_TASK_INSPECT && k != WR_TASK_ADOPT &&
 	       k != WR_TASK_TAG && k != WR_TASK_REFS && k != WR_TASK_OPEN && k != WR_TASK_PUSH &&
-	       k != WR_TASK_RECEIVE && k != WR_TASK_PROVE && k != WR_TASK_REMOVE;
+	       k != WR_TASK_RECEIVE && k != WR_TASK_PROVE && k != WR_TASK_AUDIT &&
+	       k != WR_TASK_REMOVE;
 }
 
 static bool

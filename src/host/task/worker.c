@@ -65,6 +65,7 @@ static const struct rights {
     [WR_TASK_PUSH] = {wr_work_push, .repo = WR_FS_READ, .net = true},
     [WR_TASK_RECEIVE] = {wr_work_receive, .repo = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_PROVE] = {wr_work_prove, .repo = WR_FS_READ},
+    [WR_TASK_AUDIT] = {wr_work_audit, .repo = WR_FS_READ},
     [WR_TASK_SKEL] = {wr_work_skel, 0, WR_FS_READ | WR_FS_WRITE, 0, WR_FS_READ, .as_user = true},
     [WR_TASK_LINK] = {wr_work_link, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},
     [WR_TASK_MKDIR] = {wr_work_mkdir, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},

@@ -2,7 +2,7 @@
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
  * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c, worker_read.c,
- * worker_sync.c and worker_prove.c.
+ * worker_sync.c, worker_prove.c and worker_audit.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
@@ -51,6 +51,7 @@ json_t *wr_work_open(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_push(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_receive(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_prove(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_audit(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_chown(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_remove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_skel(struct wr_worker *w, struct wr_err *err);

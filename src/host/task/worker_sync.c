@@ -22,7 +22,9 @@
 
 /* While the starter waits for a lock, the far side hears of us that often. */
 #define ALIVE_MS 5000
-#define COMMAND_MAX 4096
+/* LIMIT: of one line of the starter; the longest one has the save that was held, in base64. */
+#define COMMAND_MAX (WR_SAVE_BYTES / 3 * 4 + 4096u)
+#define COMMAND_STEP 65536
 #define LOCK_WAIT_S 60
 
 static void
@@ -419,7 +421,6 @@ command(struct wr_sync *m, int stream, struct wr_err *err)
 	while (b.len < COMMAND_MAX) {
 		struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
 		int n = poll(&p, 1, ALIVE_MS);
-		uint8_t c;
 		ssize_t got;
 
 		if (n < 0 && errno != EINTR) {
@@ -439,14 +440,16 @@ command(struct wr_sync *m, int stream, struct wr_err *err)
 		}
 		if (n < 0)
 			continue;
-		got = read(STDIN_FILENO, &c, 1);
+		wr_buf_reserve(&b, COMMAND_STEP);
+		got = read(STDIN_FILENO, b.p + b.len, COMMAND_STEP);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
 			break;
-		if (c == '\n')
-			return wr_json_parse(b.p, b.len, err);
-		wr_buf_add8(&b, c);
+		b.len += (size_t)got;
+		/* One line at a time: the next one comes when we have answered. */
+		if (b.p[b.len - 1] == '\n')
+			return wr_json_parse(b.p, b.len - 1, err);
 	}
 	wr_err_set(err, WR_E_CANCELLED, "who started the transfer is gone");
 	return NULL;
@@ -511,6 +514,7 @@ wr_work_receive(struct wr_worker *w, struct wr_err *err)
 	    .mode = wr_json_get_bool(w->args, "fill", false) ? WR_SYNC_AS_FILL : WR_SYNC_PUSH,
 	    .now = wr_clock_wall().s,
 	    .max_bytes = wr_json_get_u64(w->args, "max_bytes", 0),
+	    .min_free = wr_json_get_u64(w->args, "min_free", 0),
 	};
 	struct wr_save_rec target = WR_SAVE_REC_INIT;
 	struct wr_repo *repo = NULL;

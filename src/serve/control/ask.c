@@ -82,11 +82,12 @@ ask_end(struct wr_ask *a, struct wr_msg *answer, const struct wr_err *why)
 	if (a->next)
 		a->next->prev = a->prev;
 	a->prev = a->next = NULL;
+	wr_assert(answer || why);
 	if (answer) {
 		a->answer = *answer;
 		*answer = (struct wr_msg)WR_MSG_INIT;
 		a->answer.request = a->callers;
-	} else {
+	} else if (why) {
 		a->why = *why;
 	}
 	*p->ready_tail = a;

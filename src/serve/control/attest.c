@@ -28,6 +28,7 @@ struct wr_prove {
 	struct wr_timer end;
 	wr_prove_fn fn; /* NULL: forgotten */
 	void *ctx;
+	bool audit;
 	struct wr_prove *next;
 };
 
@@ -40,7 +41,7 @@ prove_free(struct wr_prove *p)
 	while (*at != p)
 		at = &(*at)->next;
 	*at = p->next;
-	d->proving--;
+	--*(p->audit ? &d->auditing : &d->proving);
 	wr_timer_off(&p->c->loop, &p->end);
 	wr_watch_off(&p->c->loop, &p->watch);
 	wr_closep(&p->fd);
@@ -58,8 +59,16 @@ hear(struct wr_prove *p)
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (n > 0 && p->said.len < SAID_MAX)
+	if (n > 0)
 		wr_buf_add(&p->said, block, (size_t)n);
+	/* Progress is not told on; the result is the last line. */
+	if (p->said.len > SAID_MAX) {
+		uint8_t *lf = memrchr(p->said.p, '\n', p->said.len - 1);
+		size_t cut = lf ? (size_t)(lf - p->said.p) + 1 : p->said.len;
+
+		memmove(p->said.p, p->said.p + cut, p->said.len - cut);
+		p->said.len -= cut;
+	}
 	return n > 0;
 }
 
@@ -125,6 +134,13 @@ struct wr_prove *
 wr_prove_begin(struct wr_control *c, const struct wr_uuid *project, bool trashed, json_t *args,
 	       wr_prove_fn fn, void *ctx, struct wr_err *err)
 {
+	return wr_look_begin(c, WR_TASK_PROVE, project, trashed, args, fn, ctx, err);
+}
+
+struct wr_prove *
+wr_look_begin(struct wr_control *c, enum wr_task_kind kind, const struct wr_uuid *project,
+	      bool trashed, json_t *args, wr_prove_fn fn, void *ctx, struct wr_err *err)
+{
 	WR_SCOPED(wr_json_freep) json_t *own = args;
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_task t = WR_TASK_INIT;
@@ -134,13 +150,16 @@ wr_prove_begin(struct wr_control *c, const struct wr_uuid *project, bool trashed
 	int fd, rc = -1;
 	pid_t pid;
 
-	if (d->proving >= WR_PROVING_MAX) {
-		wr_err_set(err, WR_E_BUSY, "%d copies are being looked at already", WR_PROVING_MAX);
+	bool audit = kind == WR_TASK_AUDIT;
+
+	if (audit ? d->auditing >= WR_AUDITING_MAX : d->proving >= WR_PROVING_MAX) {
+		wr_err_set(err, WR_E_BUSY, "%d copies are being looked at already",
+			   audit ? WR_AUDITING_MAX : WR_PROVING_MAX);
 		return NULL;
 	}
 	repo = open_repo(c, project, trashed, &place, err);
 	if (repo >= 0) {
-		t.kind = WR_TASK_PROVE;
+		t.kind = kind;
 		t.place = &place;
 		t.repo_fd = repo;
 		t.args = own;
@@ -156,12 +175,14 @@ wr_prove_begin(struct wr_control *c, const struct wr_uuid *project, bool trashed
 	p->ctx = ctx;
 	p->next = d->proves;
 	d->proves = p;
-	d->proving++;
+	p->audit = audit;
+	++*(audit ? &d->auditing : &d->proving);
 	p->watch.fd = -1;
 	(void)fcntl(fd, F_SETFL, O_NONBLOCK); /* a pipe of ours: cannot fail */
 	wr_watch_on(&c->loop, &p->watch, fd, EPOLLIN, on_said);
 	wr_child_on(&c->loop, &p->child, pid, -1, on_ended);
-	wr_timer_on(&c->loop, &p->end, PROVE_S * (uint64_t)WR_SECOND, on_late);
+	wr_timer_on(&c->loop, &p->end, (audit ? WR_AUDIT_S : PROVE_S) * (uint64_t)WR_SECOND,
+		    on_late);
 	return p;
 }
 

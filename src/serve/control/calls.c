@@ -56,6 +56,7 @@ static const wr_call_fn handler[WR_API_CALLS] = {
     [WR_API_REPLICATE] = wr_on_replicate,
     [WR_API_MOVE] = wr_on_move,
     [WR_API_REPLICAS] = wr_on_replicas,
+    [WR_API_AUDIT] = wr_on_audit,
     [WR_API_SAVE_ALL] = wr_on_save_all,
 };
 

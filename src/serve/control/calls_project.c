@@ -379,6 +379,18 @@ look_uid(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	return 0;
 }
 
+static void
+share_signed(struct wr_control *c, const struct wr_settings *set)
+{
+	struct changing *k = wr_calloc(1, sizeof(*k));
+
+	k->c = c;
+	k->project = set->id;
+	snprintf(k->by, sizeof(k->by), "control");
+	k->what = wr_strdup("its uid is shared from now on");
+	wr_fleet_settings(c, set, set->rev - 1, on_signed, k);
+}
+
 /* A second project gets the uid of another: neither has it for itself then. */
 static int
 share_uid(struct wr_control *c, const struct wr_uuid *id, struct wr_err *err)
@@ -386,13 +398,18 @@ share_uid(struct wr_control *c, const struct wr_uuid *id, struct wr_err *err)
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_proj_row row = {0};
 	struct wr_settings set = {0};
+	struct wr_record e;
 	int rc = -1;
 
 	if (wr_row_find(c, id, &row, err) < 0 || wr_row_settings(&row, &set, err) < 0)
 		goto out;
 	set.exclusive = false;
 	set.rev++;
-	if (row.deleted) {
+	if (c->fleet && wr_fleet_record(c, id, &e)) {
+		/* Before the create, by the same way: the hub takes them in this order. */
+		share_signed(c, &set);
+		rc = 0;
+	} else if (row.deleted) {
 		wr_row_from_settings(&row, &set);
 		rc = wr_store_proj_put(c->store, &row, err);
 	} else if (wr_place_of_find(c->node, id, &place, err) == 0) {
@@ -540,6 +557,8 @@ struct creating {
 	char by[64];
 	uint32_t volume;
 	json_t *args;
+	struct wr_settings set; /* of one whose uid was asked for: it may have to be asked twice */
+	bool again;
 };
 
 static void
@@ -557,6 +576,12 @@ on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
 	struct wr_err err = WR_ERR_INIT;
 	struct wr_uuid op;
 
+	/* The uid is another's, too, which is told to share it at the same time. */
+	if (why && why->code == WR_E_EXISTS && *k->set.name && !k->again) {
+		k->again = true;
+		wr_fleet_create(k->c, &k->set, false, on_record, k);
+		return;
+	}
 	if (why) {
 		err = *why;
 		json_decref(k->args);
@@ -570,6 +595,7 @@ on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
 		else
 			wr_req_reply_op(k->q, &op);
 	}
+	wr_settings_fini(&k->set);
 	free(k);
 }
 
@@ -585,6 +611,8 @@ ask_record(struct wr_control *c, struct wr_req *q, const struct wr_settings *set
 	k->args = wr_json_args(&q->call);
 	q->held = k;
 	q->gone = forget_create;
+	if (wr_call_str(&q->call, "uid"))
+		wr_settings_copy(&k->set, set);
 	wr_fleet_create(c, set, c->node->root_mode && !wr_call_str(&q->call, "uid"), on_record, k);
 }
 

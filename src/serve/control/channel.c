@@ -18,6 +18,8 @@
 /* One that lived that long ended for a new reason. */
 #define WELL_NS (60 * (uint64_t)WR_SECOND)
 #define MAX_FILES 4096
+/* LIMIT: remarks of it that become events, a minute. */
+#define NOTES_MAX 20
 /* LIMITs of what waits for a process that does not read. */
 #define OUT_COUNT 16384
 #define OUT_BYTES (128u << 20)
@@ -80,6 +82,21 @@ on_ended(struct wr_child *ch, int wait_status)
 
 /* ---- messages ---- */
 
+/* It bounds its remarks itself, unless somebody else has taken it over. */
+static void
+note(struct wr_control *c, const char *text)
+{
+	unsigned hidden;
+
+	if (wr_tally_pass(&c->fleet->peers->notes, wr_clock_mono_ns(), NOTES_MAX, &hidden))
+		wr_event(c, "fleet", NULL, "peer.note", text ? text : "", NULL);
+	if (hidden) {
+		WR_SCOPED(wr_freep) char *more = wr_asprintf("%u more remarks", hidden);
+
+		wr_event(c, "fleet", NULL, "peer.note", more, NULL);
+	}
+}
+
 static void
 serve(struct wr_control *c, struct wr_peer_msg *m)
 {
@@ -97,7 +114,7 @@ serve(struct wr_control *c, struct wr_peer_msg *m)
 		wr_asks_failed(c, m);
 		break;
 	case WR_PEER_NOTE:
-		wr_event(c, "fleet", NULL, "peer.note", m->text ? m->text : "", NULL);
+		note(c, m->text);
 		break;
 	default:
 		break; /* the codec lets nothing else pass */

@@ -55,7 +55,7 @@ struct wr_control {
 	struct wr_store *store;
 	struct wr_fleetctl *fleet; /* NULL: in no fleet; fleet.h */
 	struct wr_net net;
-	bool hub_named; /* a hub's certificate has the names of its configuration */
+	bool hub_named;      /* a hub's certificate has the names of its configuration */
 	struct wr_lock lock; /* the node's */
 	struct wr_loop loop;
 	const char *front_program;
@@ -216,14 +216,16 @@ int wr_on_explain(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_replicate(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_move(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_replicas(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_audit(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_save_all(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 
 /* ---- authority (authority.c) ---- */
 
 int wr_admins_load(struct wr_control *c, struct wr_err *err);
 bool wr_is_admin(const struct wr_control *c, uid_t uid);
-/* Who is behind a request (q->who, filled also on failure): by its front, and by a token ("": none).
- * WR_E_DENIED: one that is unknown or expired; WR_E_BUSY: too many wrong ones came from there. */
+/* Who is behind a request (q->who, filled also on failure): by its front, and by a token ("":
+ * none). WR_E_DENIED: one that is unknown or expired; WR_E_BUSY: too many wrong ones came from
+ * there. */
 int wr_who_of(struct wr_control *c, struct wr_req *q, const char *token, struct wr_err *err);
 /* A secret of any kind was wrong; gives -1. Too many from one address are told as an event. */
 int wr_wrong_secret(struct wr_control *c, const struct wr_req *q);
@@ -263,6 +265,8 @@ int wr_row_find(struct wr_control *c, const struct wr_uuid *id, struct wr_proj_r
 /* The members of a row that settings decide. */
 void wr_row_from_settings(struct wr_proj_row *r, const struct wr_settings *s);
 int wr_row_settings(const struct wr_proj_row *r, struct wr_settings *out, struct wr_err *err);
+/* The size of its repository, from the disk. */
+void wr_row_measure(struct wr_control *c, struct wr_proj_row *row);
 /* The state as it is now: read, and put right if its operation is gone. */
 void wr_row_status(struct wr_control *c, const struct wr_proj_row *r, struct wr_status *out);
 /* Every living project, or every one in the trash, that he may see. */

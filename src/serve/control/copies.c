@@ -572,6 +572,16 @@ put_off(struct wr_control *c, const struct wr_uuid *project, const struct wr_err
 	sooner(c, &c->fleet->copies->retry, RETRY_S * (uint64_t)WR_SECOND, on_retry);
 }
 
+static void
+give_back(struct wr_control *c, const struct wr_uuid *project)
+{
+	struct wr_proj_row row = {0};
+
+	if (wr_row_find(c, project, &row, NULL) < 0 && wr_fleet_is_writer(c, project))
+		wr_fleet_give_back(c, project);
+	wr_proj_row_fini(&row);
+}
+
 void
 wr_copies_op_ended(struct wr_control *c, const struct wr_op_row *op, const json_t *receipt,
 		   const struct wr_err *why)
@@ -580,11 +590,12 @@ wr_copies_op_ended(struct wr_control *c, const struct wr_op_row *op, const json_
 		return;
 	if (receipt)
 		wr_copies_took(c, &op->project, receipt);
-	else if (op->kind == WR_OP_REPLICATE && why && why->code != WR_E_CANCELLED)
+	else if (op->kind == WR_OP_REPLICATE && why && !strcmp(op->by, "schedule"))
 		put_off(c, &op->project, why);
 	note_behind(c, &op->project);
-	if (op->kind == WR_OP_CREATE && !receipt)
-		wr_fleet_give_back(c, &op->project);
+	/* Nothing is left of it here, and it was nowhere else. */
+	if ((op->kind == WR_OP_CREATE && !receipt) || (op->kind == WR_OP_PURGE && receipt))
+		give_back(c, &op->project);
 	add_uuid(&c->fleet->copies->changed, &op->project);
 }
 
@@ -854,6 +865,7 @@ learn_row(struct wr_control *c, const struct wr_member_state *ms)
 	struct wr_proj_row row = {0};
 	struct wr_err err = WR_ERR_INIT;
 	bool known = wr_row_find(c, &ms->project, &row, NULL) == 0, put = false;
+	uint64_t size;
 
 	if (!ms->settings.len ||
 	    wr_settings_doc_decode(ms->settings.p, ms->settings.len, &doc, &err) < 0 ||
@@ -864,9 +876,18 @@ learn_row(struct wr_control *c, const struct wr_member_state *ms)
 		put = wr_row_settings(&row, &have, NULL) < 0 || have.rev < set.rev;
 	else
 		put = wr_place_of_find(c->node, &ms->project, &place, NULL) == 0;
-	if (!put)
+	if (put && wr_copy_admit(c, &ms->project, &set, have.set ? &have : NULL, &err) < 0) {
+		wr_log_err(WR_LOG_WARNING, "settings from the fleet", &err);
+		put = false;
+	}
+	if (put)
+		wr_row_from_settings(&row, &set);
+	/* What others sent makes it grow. */
+	size = row.repo_bytes;
+	if (known || put)
+		wr_row_measure(c, &row);
+	if (!put && size == row.repo_bytes)
 		goto out;
-	wr_row_from_settings(&row, &set);
 	if (!known) {
 		row.tree_vol = (uint32_t)place.tree_vol;
 		row.repo_vol = (uint32_t)place.repo_vol;
@@ -915,6 +936,7 @@ wr_fleet_learn(struct wr_control *c, const struct wr_uuid *project)
 static bool
 report_of(struct wr_control *c, const struct wr_uuid *project, struct wr_report *r)
 {
+	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_proj_row row = {0};
 	struct wr_member_state ms;
 	struct wr_status st = {.state = WR_ST_STOPPED};
@@ -940,9 +962,10 @@ report_of(struct wr_control *c, const struct wr_uuid *project, struct wr_report 
 		if (row.save_ok && row.save_began > r->scan_started &&
 		    wr_node_id_eq(&ms.record.writer, &c->fleet->auth->self))
 			r->scan_started = row.save_began;
-	} else if (!ms.has_save) {
-		is = false;
+	} else {
+		is = is && wr_place_of_find(c->node, project, &place, NULL) == 0;
 	}
+	wr_place_of_fini(&place);
 	wr_proj_row_fini(&row);
 	wr_member_fini(&ms);
 	return is;

@@ -177,6 +177,8 @@ gone_trim(struct wr_drops *d)
 	/* What is dated later than now counts: clocks go wrong both ways. */
 	while (n < d->gone_count && d->gone[n] < now - DAY_S)
 		n++;
+	if (n == 0)
+		return;
 	d->gone_count -= n;
 	memmove(d->gone, d->gone + n, d->gone_count * sizeof(*d->gone));
 }

@@ -5,15 +5,20 @@
  *   attest.c        looks at objects, in workers: challenges and their answers
  *   drop.c          a copy that its record does not count any more: hide, prove, to the trash (X1);
  *                   out of the trash for good (X2)
+ *   calls_audit.c   `audit`: every member looks at its own copy, who asks compares
  *   calls_replica.c `replica add` and `replica remove`; learners that are filled become voters
  */
 #ifndef WR_CONTROL_DROPS_H
 #define WR_CONTROL_DROPS_H
 
+#include "host/task/task.h"
 #include "serve/control/fleet.h"
 
 /* LIMIT: workers that look at objects for proofs, at a time. */
 #define WR_PROVING_MAX 4
+/* LIMIT: audits at a time, and seconds of one. */
+#define WR_AUDITING_MAX 1
+#define WR_AUDIT_S 86400
 /* How many objects a challenge asks for. */
 #define WR_CHALLENGE_IDS 16
 
@@ -28,7 +33,7 @@ struct wr_fill;
 struct wr_drops {
 	struct wr_control *c;
 	struct wr_prove *proves; /* workers */
-	size_t proving;
+	size_t proving, auditing;
 	struct wr_drop_cand *cands; /* copies that may go */
 	struct wr_dropping *list;   /* those that are being proved */
 	size_t dropping;
@@ -42,6 +47,10 @@ struct wr_drops {
  * from the loop, unless it is forgotten before. NULL with err: WR_E_BUSY: as many as may run do. */
 struct wr_prove *wr_prove_begin(struct wr_control *c, const struct wr_uuid *project, bool trashed,
 				json_t *args, wr_prove_fn fn, void *ctx, struct wr_err *err);
+/* Likewise, for WR_TASK_PROVE or WR_TASK_AUDIT. */
+struct wr_prove *wr_look_begin(struct wr_control *c, enum wr_task_kind kind,
+			       const struct wr_uuid *project, bool trashed, json_t *args,
+			       wr_prove_fn fn, void *ctx, struct wr_err *err);
 void wr_prove_forget(struct wr_prove *p); /* its worker is ended; NULL is fine */
 void wr_proves_end(struct wr_control *c);
 
@@ -62,6 +71,13 @@ void wr_drop_op_ended(struct wr_control *c, const struct wr_op_row *op, const st
 /* Of what lies in the trash too long: true if it is seen to here (a copy that was dropped: it is
  * proved again first). */
 bool wr_drop_purges(struct wr_control *c, const struct wr_uuid *project);
+
+/* ---- calls_audit.c ---- */
+
+/* AUDIT, of whoever is in the fleet: this node's copy is looked at. */
+void wr_audit_asked(struct wr_asked *k);
+/* Was it found damaged, and not found whole since? It proves nothing then, and is no source. */
+bool wr_audit_damaged(struct wr_control *c, const struct wr_uuid *project);
 
 /* ---- calls_replica.c ---- */
 

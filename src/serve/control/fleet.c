@@ -20,7 +20,6 @@
 
 #define KEY_FILE "tls/node.key"
 #define CERT_FILE "tls/node.crt"
-#define BEHIND_FILE "behind.json"
 #define BEHIND_BYTES 4096
 
 #define SECOND_NS ((uint64_t)WR_SECOND)
@@ -74,7 +73,7 @@ load_behind(struct wr_control *c)
 {
 	struct wr_err err = WR_ERR_INIT;
 	WR_SCOPED(wr_json_freep)
-	json_t *o = wr_file_load(c->node->state_fd, BEHIND_FILE, BEHIND_BYTES, "format", 1, &err);
+	json_t *o = wr_file_load(c->node->state_fd, WR_AUTH_BEHIND, BEHIND_BYTES, "format", 1, &err);
 	const struct wr_fleet_node *by = NULL;
 	struct wr_uuid id;
 
@@ -85,7 +84,7 @@ load_behind(struct wr_control *c)
 		by = wr_fleet_find(&c->fleet->auth->fleet, &id);
 	if (o && (wr_json_get_u64(o, "incarnation", 0) != c->fleet->auth->self.inc || !by ||
 		  (by->flags & WR_FLEET_REMOVED))) {
-		(void)unlinkat(c->node->state_fd, BEHIND_FILE, 0); /* else it is looked at again */
+		(void)unlinkat(c->node->state_fd, WR_AUTH_BEHIND, 0); /* else it is looked at again */
 		return;
 	}
 	c->fleet->amnesia = true;
@@ -106,7 +105,7 @@ wr_fleet_behind(struct wr_control *c, const struct wr_uuid *by, uint64_t seen)
 	wr_json_u64(o, "incarnation", c->fleet->auth->self.inc);
 	wr_json_str(o, "by", by->s);
 	wr_json_u64(o, "seen", seen);
-	if (wr_file_store(c->node->state_fd, BEHIND_FILE, o, BEHIND_BYTES, 0600, true, &err) < 0)
+	if (wr_file_store(c->node->state_fd, WR_AUTH_BEHIND, o, BEHIND_BYTES, 0600, true, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "note that this node was set back", &err);
 	why = wr_asprintf("node '%s' saw this one at %" PRIu64 ", it is at %" PRIu64,
 			  wr_fleet_name(c, by), seen, c->fleet->auth->counter);

@@ -58,6 +58,7 @@ struct wr_peers {
 	struct wr_peer_msg *out;
 	size_t out_count, out_cap, out_bytes;
 	int listen_fd; /* -1: nobody can reach us */
+	struct wr_tally notes;
 	/* ask.c */
 	struct wr_ask *asks;                /* under way */
 	struct wr_ask *ready, **ready_tail; /* fn is to be called */

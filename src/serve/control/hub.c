@@ -291,6 +291,9 @@ read_settings(const struct wr_buf *json, const struct wr_uuid *project, struct w
 		return wr_err_wrap(err, "settings");
 	if (strcmp(out->id.s, project->s) != 0)
 		return wr_err_set(err, WR_E_INVALID, "settings: they are of project %s", out->id.s);
+	/* Who asks is root on one host; what we sign goes to all. */
+	if (out->uid == 0)
+		return wr_err_set(err, WR_E_DENIED, "settings: no project of a fleet is root's");
 	return 0;
 }
 
@@ -330,19 +333,39 @@ answer_created(struct wr_asked *k, const struct wr_buf *record, const struct wr_
 	wr_asked_answer(k, &a);
 }
 
-/* Nothing was made of it: the name is free again. Only who was to make it may say so. */
+struct elsewhere {
+	const struct wr_node_id *asker;
+	size_t copies;
+};
+
+static int
+count_elsewhere(void *ctx, const struct wr_cat_copy *k, struct wr_err *err WR_UNUSED)
+{
+	struct elsewhere *e = ctx;
+
+	e->copies += !wr_node_id_eq(&k->node, e->asker) && !wr_epoch_none(&k->r.held.n);
+	return 0;
+}
+
+/* Nothing was made of it, or it was purged where alone it was: the name is free again. Only who was
+ * to make it may say so. */
 static int
 give_back(struct wr_asked *k, struct wr_err *err)
 {
 	struct wr_control *c = k->c;
+	struct elsewhere other = {.asker = &k->q.from};
 	struct wr_cat_project p = {0};
 	struct wr_record e;
 	int rc = wr_catalog_project_find(c->fleet->catalog, k->q.project.s, &p, err);
 
 	if (rc == 0)
 		rc = wr_record_decode(p.record.p, p.record.len, &e, err);
-	if (rc == 0 && (!wr_node_id_eq(&e.writer, &k->q.from) || e.n.number != 1))
-		rc = wr_err_set(err, WR_E_DENIED, "it was not made by this node just now");
+	if (rc == 0)
+		rc = wr_catalog_copies(c->fleet->catalog, &k->q.project, NULL, count_elsewhere,
+				       &other, err);
+	if (rc == 0 && (!wr_node_id_eq(&e.writer, &k->q.from) || other.copies ||
+			(e.n.number != 1 && e.member_count != 1)))
+		rc = wr_err_set(err, WR_E_DENIED, "other nodes keep copies of it");
 	if (rc == 0)
 		rc = wr_catalog_project_purged(c->fleet->catalog, &k->q.project, wr_clock_wall().s,
 					       err);
@@ -728,6 +751,9 @@ new_settings(struct wr_asked *k, struct wr_cat_project *p, struct wr_err *err)
 	struct wr_settings set = {0};
 	int rc = read_settings(&k->q.blob, &k->q.project, &set, err);
 
+	if (rc == 0 && (set.uid != p->uid || set.gid != p->gid))
+		rc = wr_err_set(err, WR_E_DENIED, "settings: whose project '%s' is does not change",
+				p->name);
 	if (rc == 0 && p->settings_rev != k->q.number) {
 		rc = wr_err_set(err, WR_E_CHANGED,
 				"settings of '%s' are at revision %" PRIu64 ", not %" PRIu64,

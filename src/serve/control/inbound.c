@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "serve/control/fleet_int.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -113,13 +114,13 @@ judge(struct wr_inbound *s, struct wr_msg *a, struct wr_err *err)
 	enum wr_push_do what = WR_PUSH_REFUSE;
 
 	wr_member_init(&state, &s->q.project);
-	if (wr_member_load(c, &s->q.project, &state, err) == 0 && check_volumes(s, err) == 0) {
+	if (wr_member_load(c, &s->q.project, &state, err) == 0 && check_volumes(s, err) == 0 &&
+	    wr_copy_admit_doc(c, &s->q.project, &s->q.settings, err) == 0) {
 		wr_member_env_of(c, &s->q.project, &env);
 		what = wr_member_push_check(&state, &env, &s->q, &push, a, &out);
 		if (what == WR_PUSH_REFUSE)
 			wr_peer_refused(c, &s->q, &out.why);
-		if (what == WR_PUSH_HAVE && out.heard)
-			wr_heard_now(c, &s->q.project);
+		/* HAVE is no sign of life: somebody may have kept the envelope, and play it again. */
 	}
 	wr_push_fini(&push);
 	wr_member_fini(&state);

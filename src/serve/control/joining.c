@@ -10,6 +10,8 @@
  *
  * Whatever is lost on the way, the same node asks again with the same keys and gets the same place.
  */
+#include <arpa/inet.h>
+
 #include "base/str.h"
 #include "fleet/catalog/catalog.h"
 #include "fleet/trust/trust.h"
@@ -333,7 +335,22 @@ struct joiner {
 static bool
 is_loopback(const char *host)
 {
-	return !strncmp(host, "127.", 4) || !strcmp(host, "::1") || !strcmp(host, "localhost");
+	struct in_addr v4;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	return !strcmp(host, "::1") || !strcasecmp(host, "localhost");
+}
+
+/* One address may be written in several ways. */
+static bool
+same_host(const char *a, const char *b)
+{
+	struct in6_addr x, y;
+
+	if (inet_pton(AF_INET6, a, &x) == 1 && inet_pton(AF_INET6, b, &y) == 1)
+		return !memcmp(&x, &y, sizeof(x));
+	return !strcasecmp(a, b);
 }
 
 /* Does another node of the fleet answer under this name?  Its certificate would be as good as that
@@ -351,8 +368,8 @@ taken(const struct wr_fleet *f, const struct wr_uuid *by, const char *host)
 
 		if ((n->flags & WR_FLEET_REMOVED) || !strcmp(n->node.id.s, by->s))
 			continue;
-		if ((wr_hostport_parse(n->api, theirs, &port) && !strcasecmp(theirs, host)) ||
-		    (wr_hostport_parse(n->peer, theirs, &port) && !strcasecmp(theirs, host)))
+		if ((wr_hostport_parse(n->api, theirs, &port) && same_host(theirs, host)) ||
+		    (wr_hostport_parse(n->peer, theirs, &port) && same_host(theirs, host)))
 			return true;
 	}
 	return false;
@@ -367,6 +384,20 @@ check_address(const char *what, const char *s, struct wr_err *err)
 	if (!*s || wr_hostport_parse(s, host, &port))
 		return 0;
 	return wr_err_set(err, WR_E_INVALID, "%s: '%s' is no HOST:PORT", what, WR_Q(s));
+}
+
+/* Certificates are made for these names: nobody takes another's. */
+static int
+check_claim(const struct wr_fleet *f, const struct wr_uuid *by, const char *address,
+	    struct wr_err *err)
+{
+	char host[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (!wr_hostport_parse(address, host, &port) || !taken(f, by, host))
+		return 0;
+	return wr_err_set(err, WR_E_EXISTS, "another node of the fleet is reached as '%s'",
+			  WR_Q(host));
 }
 
 static int
@@ -407,7 +438,9 @@ joiner_of(struct wr_control *c, const struct wr_call *call, struct joiner *j, st
 	memcpy(j->pub.b, b.p, WR_PUB_LEN);
 	j->peer = peer ? peer : "";
 	j->api = api ? api : "";
-	if (check_address("peer", j->peer, err) < 0 || check_address("api", j->api, err) < 0)
+	if (check_address("peer", j->peer, err) < 0 || check_address("api", j->api, err) < 0 ||
+	    check_claim(&c->fleet->auth->fleet, &j->id, j->peer, err) < 0 ||
+	    check_claim(&c->fleet->auth->fleet, &j->id, j->api, err) < 0)
 		return -1;
 	return joiner_names(c, wr_call_str(call, "names"), j, err);
 }
@@ -824,6 +857,10 @@ wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const 
 		return wr_err_set(err, WR_E_DENIED, "node %s is not in the fleet", node->id.s);
 	if (!strncmp(is->peer, peer, 255) && !strncmp(is->api, api, 255))
 		return 0;
+	if (strcmp(node->id.s, c->node->id.s) != 0 &&
+	    (check_claim(&c->fleet->auth->fleet, &node->id, peer, err) < 0 ||
+	     check_claim(&c->fleet->auth->fleet, &node->id, api, err) < 0))
+		return -1;
 	wr_fleet_copy(&f, &c->fleet->auth->fleet);
 	n = node_at(&f, wr_fleet_has(&f, node));
 	snprintf(n->peer, sizeof(n->peer), "%.255s", peer);

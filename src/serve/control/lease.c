@@ -345,8 +345,7 @@ heard_at(const struct lease *l, uint64_t now)
 {
 	uint64_t until = wr_lease_until(&l->l);
 
-	return until ? wr_clock_wall().s -
-			   (int64_t)((now - (until - WR_LEASE_NS)) / WR_SECOND_NS)
+	return until ? wr_clock_wall().s - (int64_t)((now - (until - WR_LEASE_NS)) / WR_SECOND_NS)
 		     : 0;
 }
 
@@ -406,6 +405,7 @@ read_record(struct wr_leases *x, struct lease *l, struct wr_member_state *s)
 	struct wr_control *c = x->c;
 	struct wr_err err = WR_ERR_INIT;
 	const struct wr_node_id *self = &c->fleet->auth->self;
+	uint64_t before = wr_lease_until(&l->l), now = wr_clock_boot_ns();
 
 	wr_member_init(s, &l->project);
 	l->self_ok = false;
@@ -419,6 +419,10 @@ read_record(struct wr_leases *x, struct lease *l, struct wr_member_state *s)
 		return 0;
 	}
 	wr_lease_record(&l->l, &s->record);
+	/* Other voters: the new round has a moment. A record differs by one voter from the one
+	 * before, so any majority of it meets the one that still holds us to the old lease. */
+	if (before > now && !wr_lease_until(&l->l))
+		l->grace_ns = WR_MIN(before, now + WANT_NS);
 	l->self_ok = wr_node_id_eq(&s->record.writer, self) && s->record.state == WR_RECORD_LIVE &&
 		     wr_epoch_cmp(&s->promised, &s->record.n) == 0 &&
 		     wr_epoch_cmp(&s->released, &s->record.n) != 0 && !c->fleet->amnesia;

@@ -453,6 +453,8 @@ check_fill(struct wr_asked *k, const struct wr_member_state *s, struct wr_err *e
 	if (!m || m->role == WR_ROLE_WITNESS)
 		return wr_err_set(err, WR_E_DENIED, "node '%s' keeps no copy of it",
 				  wr_fleet_name(k->c, &k->q.from.id));
+	if (wr_audit_damaged(k->c, &k->q.project))
+		return wr_err_set(err, WR_E_CORRUPT, "the copy here is damaged");
 	if (wr_version_cmp(&held, &k->q.version) != 0)
 		return wr_err_set(err, WR_E_NOT_FOUND, "version %s is not here",
 				  wr_version_text(&k->q.version).s);
@@ -521,7 +523,8 @@ on_attest(struct wr_asked *k)
 	if (judging_begin(&j, k, &k->q.project) < 0)
 		return;
 	/* What is refused in any case is not worth a look at the objects. */
-	wr_member_attest(&j.state, &j.env, &k->q, true, &none, &j.answer, &j.out);
+	wr_member_attest(&j.state, &j.env, &k->q, !wr_audit_damaged(k->c, &k->q.project), &none,
+			 &j.answer, &j.out);
 	look = j.out.why.code == WR_E_NONE;
 	if (!look)
 		(void)judging_answer(&j);
@@ -580,6 +583,9 @@ wr_asked_serve(struct wr_asked *k)
 		return;
 	case WR_MSG_ATTEST:
 		on_attest(k);
+		return;
+	case WR_MSG_AUDIT:
+		wr_audit_asked(k);
 		return;
 	case WR_MSG_START:
 		wr_open_asked(k);

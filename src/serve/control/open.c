@@ -457,7 +457,7 @@ move_fail(struct moving *m, const struct wr_err *why)
 {
 	wr_event(m->c, m->by, &m->project, "move.failed", why->msg, NULL);
 	/* What ran goes on running, here. */
-	if (m->stopped && m->active)
+	if (m->stopped && m->active && !m->c->draining)
 		start_here(m->c, &m->project, NULL, m->by);
 	if (m->q) {
 		m->q->gone = NULL;

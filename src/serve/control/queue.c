@@ -143,8 +143,8 @@ saved_row(struct wr_proj_row *row, const json_t *save)
 }
 
 /* Packs and their indexes are all that grows; there are few, for small ones are rolled up. */
-static void
-measure_repo(struct wr_control *c, struct wr_proj_row *row)
+void
+wr_row_measure(struct wr_control *c, struct wr_proj_row *row)
 {
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	WR_SCOPED(wr_closep) int repo = -1;
@@ -231,7 +231,7 @@ done_row(struct wr_op *o, struct wr_proj_row *row, const json_t *r)
 	default:
 		break;
 	}
-	measure_repo(o->c, row);
+	wr_row_measure(o->c, row);
 	return true;
 }
 
@@ -323,8 +323,8 @@ tell_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, const s
 {
 	const char *kind = wr_op_kind_name(o->row.kind);
 	/* What the schedule does for other nodes is told by who is behind and who is not. */
-	bool beside = o->scheduled &&
-		      (o->row.kind == WR_OP_REPLICATE || o->row.kind == WR_OP_UPDATE);
+	bool beside =
+	    o->scheduled && (o->row.kind == WR_OP_REPLICATE || o->row.kind == WR_OP_UPDATE);
 	json_t *detail = json_object();
 	WR_SCOPED(wr_freep) char *text = NULL;
 
@@ -691,13 +691,12 @@ op_request(const struct wr_op *o, const struct wr_proj_row *row)
 	return r;
 }
 
-/* Those work on what has no place yet, or none any more, and the operation takes the lock itself; or
- * they need none. */
+/* Those work on what has no place yet, or none any more, and the operation takes the lock itself;
+ * or they need none. */
 static bool
 locks_itself(enum wr_op_kind k)
 {
-	return k == WR_OP_CREATE || k == WR_OP_UNDELETE || k == WR_OP_PURGE ||
-	       k == WR_OP_REPLICATE;
+	return k == WR_OP_CREATE || k == WR_OP_UNDELETE || k == WR_OP_PURGE || k == WR_OP_REPLICATE;
 }
 
 static char *

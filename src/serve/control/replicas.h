@@ -81,6 +81,16 @@ size_t wr_hub_placement(struct wr_control *c, const struct wr_uuid *project,
 int wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer,
 			 const char *api, struct wr_err *err);
 
+/* ---- admit.c ---- */
+
+/* May the project be here as a hub signed it? have: as it is here by now; NULL: it is new. */
+int wr_copy_admit(struct wr_control *c, const struct wr_uuid *project,
+		  const struct wr_settings *set, const struct wr_settings *have,
+		  struct wr_err *err);
+/* The same of a settings document; none is fine. */
+int wr_copy_admit_doc(struct wr_control *c, const struct wr_uuid *project, const struct wr_buf *doc,
+		      struct wr_err *err);
+
 /* ---- calls_fleet.c: what other calls have to do with hubs ---- */
 
 /* CREATE at a hub, then what it answered on this node's disk; fn from the loop. set: as wished; its

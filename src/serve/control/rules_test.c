@@ -278,10 +278,41 @@ test_wrongs__bounded_by_address(void **state)
 	free(w);
 }
 
+static void
+test_counters(void **state WR_UNUSED)
+{
+	const uint64_t s = 1000000000u;
+	struct wr_counters k;
+
+	wr_counters_init(&k, 0);
+	assert_int_equal(wr_counters_newest(&k), 0);
+	assert_int_equal(wr_counters_see(&k, 10, 1 * s), 0);
+	assert_int_equal(wr_counters_see(&k, 12, 20 * s), 0);
+	assert_int_equal(wr_counters_newest(&k), 12);
+	/* What was on its way for a while is late, not behind. */
+	assert_int_equal(wr_counters_see(&k, 9, 50 * s), 0);
+	assert_int_equal(wr_counters_see(&k, 9, 62 * s), 10);
+	assert_int_equal(wr_counters_see(&k, 10, 62 * s), 0);
+	assert_int_equal(wr_counters_see(&k, 11, 81 * s), 12);
+	assert_int_equal(wr_counters_see(&k, 12, 1000 * s), 0);
+	/* Faster than anyone may: some are not noticed, and nothing overflows. */
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_int_equal(wr_counters_see(&k, 100 + i, 2000 * s + i), 0);
+	assert_int_equal(wr_counters_see(&k, 1100, 2061 * s), 0);
+	assert_int_equal(wr_counters_newest(&k), 1100);
+	assert_int_equal(wr_counters_see(&k, 12, 2062 * s), 100 + WR_COUNTER_SLOTS - 1);
+	/* From the file: seen long ago. */
+	wr_counters_init(&k, 500);
+	assert_int_equal(wr_counters_see(&k, 499, 1), 500);
+	assert_int_equal(wr_counters_see(&k, 500, 1), 0);
+	assert_int_equal(wr_counters_newest(&k), 500);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_counters),
 	    cmocka_unit_test(test_who__nobody_and_who_makes_tokens),
 	    cmocka_unit_test(test_wrongs__bounded_by_address),
 	    cmocka_unit_test(test_authority__nobody),
