@@ -17,7 +17,7 @@ DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netb
 	python3 xxd curl openssl iproute2 faketime spin
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
-DEPS_BENCH = restic borgbackup casync openssh-server openssh-client iperf3
+DEPS_BENCH = restic borgbackup casync iperf3
 
 export LC_ALL = C.UTF-8
 

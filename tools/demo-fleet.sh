@@ -82,7 +82,7 @@ power_off() {
 			done
 		done
 	fi
-	wait "${holder[$name]}" 2>/dev/null || true
+	{ wait "${holder[$name]}"; } 2>/dev/null || true
 	unset "holder[$name]"
 	rm -rf "${dir:?}/$name/run"
 }
@@ -211,7 +211,8 @@ printf 'rome$ warren start alice\n'
 echo "it runs in Rome, $((SECONDS - begin)) s later"
 on rome state alice
 [ "$(cat "$(tree rome)/result")" = "the good result" ] || fail "what was saved is not there"
-until_true 10 "the program counts in Rome" test "$(count rome)" -gt "$saved"
+counts() { [ "$(count rome)" -gt "$saved" ]; }
+until_true 10 "the program counts in Rome" counts
 echo "its files are those of the newest save: 'result' is there, the count went on from $saved"
 echo "another good result" >>"$(tree rome)/result"
 on rome save alice

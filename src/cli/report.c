@@ -479,10 +479,18 @@ undelete_text(const json_t *o)
 static void
 purge_text(const json_t *o)
 {
+	const json_t *kept = wr_json_get_arr(o, "kept_by"), *n;
+	size_t i;
+
 	printf("removed ");
 	print_member(o, "name");
 	printf(" for good: %s files, %s\n", wr_fmt_count(wr_json_get_u64(o, "files", 0)).s,
 	       wr_fmt_bytes(wr_json_get_u64(o, "bytes", 0)).s);
+	if (!json_array_size(kept))
+		return;
+	printf("other nodes keep theirs until its time in their trash is over:");
+	json_array_foreach(kept, i, n) printf(" %s", json_string_value(n));
+	printf("\n");
 }
 
 static void

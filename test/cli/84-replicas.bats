@@ -211,8 +211,6 @@ has_side_branch() {
 	is a y .rev 1
 	# an older revision is refused
 	run -4 on a settings z --rev 1 save_every=18min
-	run -1 --separate-stderr on a delete z
-	[[ $stderr == *"keep copies"* ]]
 }
 
 @test "save-all saves what may have changed, and sums it up" {
@@ -261,4 +259,92 @@ has_side_branch() {
 	within 10 is a x .rev 2
 	on a settings -q x save_every=17min
 	is a x .rev 3
+}
+
+# in_trash NODE ID, is_live NODE ID
+in_trash() {
+	on "$1" trash list --json | jq -e --arg id "$2" '[.projects[] | select(.id == $id)] | length == 1'
+}
+
+is_live() {
+	on "$1" list --json | jq -e --arg id "$2" '[.projects[] | select(.id == $id)] | length == 1'
+}
+
+@test "delete: all three put it into their trash; undelete on another node brings it back everywhere" {
+	make_fleet 3
+	project x
+	id=$(show a x .id)
+	run -4 --separate-stderr on b delete x
+	[[ $stderr == *"kept by node a"*"there: warren delete x"* ]]
+	on a start -q x
+	write a x two
+	run -4 on a delete x
+	run -0 on a delete x --force
+	[[ $output == *"into the trash"*"warren undelete $id"* ]]
+	for n in a b c; do
+		within 20 in_trash $n "$id"
+		! is_live $n "$id"
+	done
+	# nothing of it starts, its name is not free
+	run -5 on b start x
+	run -4 on b create --name x
+	run -0 on b undelete "$id"
+	for n in a b c; do
+		within 40 is_live $n "$id"
+		within 20 is $n x .writer.name b
+		[ "$(file_on $n x)" = two ]
+	done
+	on b start -q x
+	[ "$(cat "$(tree_on b x)/f")" = two ]
+	write b x three
+	within 20 on b save -q x
+	within 20 is b x .safe.in 3
+	on b stop -q x
+	# one that is away hears of it when it is back; what was purged is filled anew
+	power_off c
+	on b delete -q x
+	within 20 in_trash a "$id"
+	on a purge --now --json "$id" | jq -e '.kept_by == ["b", "c"]'
+	run -4 --separate-stderr on b purge "$id"
+	start_node c
+	within 60 in_trash c "$id"
+	run -0 on b undelete "$id"
+	within 60 is b x .safe.in 3
+	[ "$(file_on a x)" = three ]
+	within 40 is_live c "$id"
+	fsck x
+}
+
+@test "delete is refused where no majority answers, and is finished where it was cut off" {
+	make_fleet 3
+	project x
+	id=$(show a x .id)
+	on a start -q x
+	power_off b
+	power_off c
+	run -4 --separate-stderr on a delete --force x
+	[[ $stderr == *"nothing was changed"* ]]
+	is a x .state.state running
+	is a x .epoch 1
+	start_node b
+	start_node c
+	within 40 is a x .frozen null
+	write a x two
+	on a save -q x
+	on a stop -q x
+	stop_node a
+	start_node a WARREN_CRASH=control.deletion-raised
+	run on a delete x
+	[ "$status" != 0 ]
+	within 20 in_trash b "$id"
+	kill_node a || true
+	start_node a
+	within 20 in_trash a "$id"
+	on a undelete -q "$id"
+	for n in a b c; do
+		within 40 is_live $n "$id"
+	done
+	[ "$(show a x .writer.name)" = a ]
+	on a start -q x
+	[ "$(cat "$(tree_on a x)/f")" = two ]
 }

@@ -214,7 +214,7 @@ wr_member_prepare(struct wr_member_state *s, const struct wr_member_env *env,
 /* ---- M2 ---- */
 
 /* A project that is new to this node. Whoever votes has been a learner before, but in the first
- * record: a voter that knows nothing has lost its memory (M5). */
+ * record: a voter that knows nothing has lost its memory (M5), in that one too if it was here. */
 static int
 judge_new(const struct wr_member_env *env, const struct wr_record *e, struct wr_err *err)
 {
@@ -222,7 +222,7 @@ judge_new(const struct wr_member_env *env, const struct wr_record *e, struct wr_
 
 	if (!me)
 		return wr_err_set(err, WR_E_NOT_FOUND, "this node is no member of it");
-	if (me->role != WR_ROLE_LEARNER && !wr_epoch_none(&e->prev)) {
+	if (me->role != WR_ROLE_LEARNER && (env->forgot || !wr_epoch_none(&e->prev))) {
 		wr_err_set(err, WR_E_DENIED,
 			   "the record calls this node a voter, but it knows nothing of it");
 		return wr_err_hint(err, "rejoin it as a new incarnation: warren node rejoin");

@@ -65,6 +65,7 @@ struct wr_member_env {
 	uint64_t heard_ns;      /* when the writer of this project was last heard; 0: never */
 	bool self_runs;         /* own processes of it are unfrozen, or the own lease holds */
 	bool amnesia;           /* M5: this node's memory of the project cannot be trusted */
+	bool forgot;            /* M5: it was a member, by what lies here, and has no record */
 	bool may_store;         /* its volume takes objects */
 	const char *work_base;  /* D4, for PROMISE: commit or NULL */
 	bool work_dirty;

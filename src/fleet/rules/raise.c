@@ -483,6 +483,26 @@ fixed_writer(struct wr_raise *r, struct wr_record *e, const struct wr_node_id *n
 	return 0;
 }
 
+/* UNDELETE: whoever asks, if it has it all. */
+static int
+undelete_writer(struct wr_raise *r, struct wr_record *e, const struct tally *t)
+{
+	const struct wr_member *m = wr_record_has(e, &r->o.node);
+	WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+
+	if (m && m->role == WR_ROLE_DATA && holds(r, &m->node, t))
+		return fixed_writer(r, e, &m->node);
+	for (size_t i = 0; i < e->member_count; i++)
+		if (e->member[i].role == WR_ROLE_DATA && holds(r, &e->member[i].node, t))
+			add_name(r, &names, &e->member[i].node);
+	wr_err_set(&r->err, WR_E_NOT_FOUND, "'%s' does not have its newest save %s",
+		   wr_rules_name(r->o.fleet, &r->o.node).s, wr_version_text(&t->v).s);
+	if (names.len)
+		wr_err_hint(&r->err, "undelete it on node %s", wr_buf_str(&names));
+	r->state = WR_RAISE_FAILED;
+	return -1;
+}
+
 static int
 choose_writer(struct wr_raise *r, struct wr_record *e, const struct tally *t)
 {
@@ -491,8 +511,12 @@ choose_writer(struct wr_raise *r, struct wr_record *e, const struct tally *t)
 
 	if (r->o.wish == WR_WISH_WRITER && r->o.node.inc)
 		return fixed_writer(r, e, &r->o.node);
+	if (r->o.wish == WR_WISH_UNDELETE && r->o.node.inc && undelete_writer(r, e, t) < 0)
+		return -1;
 	if (grant_fits(r) && r->grant.kind == WR_GRANT_CONSENT)
 		return fixed_writer(r, e, &r->grant.writer);
+	if (r->o.wish == WR_WISH_UNDELETE && r->o.node.inc)
+		return 0;
 	/* Who only asks for other members, or to delete, does not ask for another writer. */
 	if (r->o.wish && r->o.wish != WR_WISH_WRITER && old && old->role == WR_ROLE_DATA)
 		return 0;

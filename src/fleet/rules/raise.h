@@ -40,10 +40,10 @@ struct wr_raise_opts {
 	const struct wr_record *known; /* C: the newest known, verified; or NULL and: */
 	const struct wr_node_id *ask;  /* whom to ask for one */
 	size_t ask_count;
-	unsigned wish; /* enum wr_wish, or 0: the same voters, the same writer if ready */
-	struct wr_node_id
-	    node;          /* WRITER: the new one, or inc 0: the best; ADD, VOTER, REMOVE: whom */
-	enum wr_role role; /* VOTER: DATA (a learner that is filled) or WITNESS (any node) */
+	unsigned wish;          /* enum wr_wish, or 0: the same voters, the same writer if ready */
+	struct wr_node_id node; /* WRITER: the new one, or inc 0: the best; UNDELETE: likewise, or
+				   inc 0: as before; ADD, VOTER, REMOVE: whom */
+	enum wr_role role;      /* VOTER: DATA (a learner that is filled) or WITNESS (any node) */
 	uint64_t settings_rev;  /* of the newest settings doc; 0: as C says */
 	struct wr_buf settings; /* that doc, sent along with INSTALL; borrowed; may be empty */
 	bool accept_loss;

@@ -438,6 +438,29 @@ test_x3__delete_and_undelete(void **state)
 }
 
 static void
+test_x3__who_undeletes_has_it_all_and_writes(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_raise_opts o = test_opts(w, &e, WR_WISH_DELETE);
+	struct wr_err err;
+
+	push(w, &e, 0, 4, "ab");
+	e = raised(w, &o);
+	assert_int_equal(e.base.s, 4);
+	o = test_opts(w, &e, WR_WISH_UNDELETE);
+	o.node = w->node[2];
+	err = not_raised(w, &o);
+	assert_int_equal(err.code, WR_E_NOT_FOUND);
+	assert_string_equal(err.hint, "undelete it on node 'a', 'b'");
+	o = test_opts(w, &e, WR_WISH_UNDELETE);
+	o.node = w->node[1];
+	e = raised(w, &o);
+	assert_int_equal(e.state, WR_RECORD_LIVE);
+	assert_true(wr_node_id_eq(&e.writer, &w->node[1]));
+}
+
+static void
 test_first__is_installed_where_it_says(void **state)
 {
 	struct test_world *w = *state;
@@ -474,6 +497,7 @@ main(void)
 	    T(test_h5__consent_keeps_the_writer_through_two_raises),
 	    T(test_h6__forced_names_the_dead),
 	    T(test_x3__delete_and_undelete),
+	    T(test_x3__who_undeletes_has_it_all_and_writes),
 	    T(test_first__is_installed_where_it_says),
 	};
 

@@ -261,6 +261,10 @@ test_limits_of_the_receiver(WR_UNUSED void **state)
 	p.recv.max_object = 100;
 	assert_int_equal(push(&p), -1);
 	assert_int_equal(p.err.code, WR_E_LIMIT);
+	p.recv.max_object = 0;
+	p.recv.min_free = UINT64_MAX;
+	assert_int_equal(push(&p), -1);
+	assert_int_equal(p.err.code, WR_E_NOSPACE);
 	rec_fini(&p.list);
 	SH("test -z \"$(g dst for-each-ref)\"");
 }

@@ -226,17 +226,18 @@ on_more(struct recv *v, struct wr_err *err)
 
 /* A transfer is in nobody else's way: what the volume keeps free is for saves and users. */
 static int
-check_room(struct recv *v, struct wr_err *err)
+check_room(struct recv *v, uint64_t more, struct wr_err *err)
 {
 	struct statvfs st;
 
-	if (!v->o.min_free || v->quar->bytes < v->room_at)
+	if (!v->o.min_free)
 		return 0;
-	v->room_at = v->quar->bytes + ROOM_EVERY;
 	if (fstatvfs(wr_repo_fd(v->m.src.repo), &st) < 0)
 		return wr_err_sys(err, "look for room");
-	if ((uint64_t)st.f_bavail * st.f_frsize >= v->o.min_free)
+	if ((uint64_t)st.f_bavail * st.f_frsize / 2 >= v->o.min_free / 2 + more / 2)
 		return 0;
+	/* What there is no room for shall not take that of others until it is too old. */
+	wr_quar_drop(wr_steal(&v->quar));
 	return wr_err_set(err, WR_E_NOSPACE, "the volume takes no objects of other nodes now");
 }
 
@@ -292,7 +293,10 @@ on_begin(struct recv *v, struct wr_rd *r, struct wr_err *err)
 		return 0;
 	}
 	memcpy(stream.b, id, WR_ID_LEN);
-	return open_quar(v, &stream, err);
+	if (open_quar(v, &stream, err) < 0)
+		return -1;
+	/* What the sender says is checked again as it comes. */
+	return check_room(v, bytes > v->quar->bytes ? bytes - v->quar->bytes : 0, err);
 }
 
 static int
@@ -345,8 +349,11 @@ take_entry(struct recv *v, const uint8_t *p, size_t len, struct wr_err *err)
 		return wr_err_set(err, WR_E_INVALID, "more objects than announced");
 	if (len > v->o.max_bytes || v->quar->bytes + len > v->o.max_bytes)
 		return wr_err_set(err, WR_E_LIMIT, "more than %" PRIu64 " bytes", v->o.max_bytes);
-	if (check_room(v, err) < 0)
-		return -1;
+	if (v->quar->bytes >= v->room_at) {
+		v->room_at = v->quar->bytes + ROOM_EVERY;
+		if (check_room(v, len, err) < 0)
+			return -1;
+	}
 	if (!v->inflater)
 		v->inflater = wr_inflater_new();
 	if (wr_pack_entry_open(v->inflater, p, len, v->o.max_object, &type, &crc, &v->payload,

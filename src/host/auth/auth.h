@@ -61,6 +61,9 @@ int wr_auth_lock_now(struct wr_auth *a, const struct wr_uuid *project, struct wr
  * around. Reading needs no lock: the file is replaced whole. */
 int wr_auth_load(struct wr_auth *a, const struct wr_uuid *project, struct wr_member_state *out,
 		 struct wr_err *err);
+/* Is its file gone (M5)? There is none, but what lies beside the repository names this node among
+ * others. Alone it may begin anew: nobody counts on what it promised. */
+bool wr_auth_forgot(const struct wr_auth *a, const struct wr_uuid *project);
 /* Durable when it returns. Under the lock. Also writes conf/replicas.json, the readable copy of the
  * record, where the repository is there (best effort). */
 int wr_auth_store(struct wr_auth *a, const struct wr_uuid *project, const struct wr_member_state *s,

@@ -691,6 +691,32 @@ test_readable_copy(void **state)
 	wr_place_of_fini(&p);
 }
 
+/* What a node promised is gone, and what lies beside the repository tells of it. */
+static void
+test_forgot(void **state)
+{
+	struct wr_place_of p = test_project(hub, &project);
+	WR_SCOPED(wr_freep) char *name = wr_asprintf("control/%s.auth", project.s);
+	struct wr_member_state m = member_state(7, 0);
+
+	(void)state;
+	assert_false(wr_auth_forgot(hub_auth, &project));
+	ok(wr_auth_store(hub_auth, &project, &m, err));
+	assert_int_equal(unlinkat(hub->state_fd, name, 0), 0);
+	assert_false(wr_auth_forgot(hub_auth, &project)); /* it was alone */
+	m.record.member[m.record.member_count++] =
+	    (struct wr_member){{{"1f1e2d3c-4b5a-4978-8a6b-5c4d3e2f1a0b"}, 1}, WR_ROLE_DATA};
+	ok(wr_auth_store(hub_auth, &project, &m, err));
+	assert_false(wr_auth_forgot(hub_auth, &project));
+	assert_int_equal(unlinkat(hub->state_fd, name, 0), 0);
+	assert_true(wr_auth_forgot(hub_auth, &project));
+	hub_auth->self.inc++; /* it came back, and is a member no more */
+	assert_false(wr_auth_forgot(hub_auth, &project));
+	hub_auth->self.inc--;
+	wr_member_fini(&m);
+	wr_place_of_fini(&p);
+}
+
 /* ---- joining: what a hub does, by hand ---- */
 
 struct answer {
@@ -1056,6 +1082,7 @@ run_all(void)
 	    FLEET_TEST(test_project__killed),
 	    FLEET_TEST(test_each),
 	    FLEET_TEST(test_readable_copy),
+	    FLEET_TEST(test_forgot),
 	    FLEET_TEST(test_keys),
 	    FLEET_TEST(test_join),
 	    FLEET_TEST(test_join__comes_back),

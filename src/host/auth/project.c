@@ -18,6 +18,9 @@
 #define AUTH_BYTES (WR_RECORD_BYTES + WR_SAVE_BYTES + WR_SETTINGS_DOC_BYTES + (64u << 10))
 #define LOCK_WAIT_S 10
 #define SUFFIX ".auth"
+#define REJOIN                                                                                     \
+	"it holds what this node promised and took, so nothing is guessed: take this node out of " \
+	"the project and add it again, or let the host come back to the fleet as a new incarnation"
 
 /* ---- lock, load, store ---- */
 
@@ -53,6 +56,13 @@ absent(struct wr_auth *a, const struct wr_uuid *project, struct wr_err *err)
 	if (faccessat(a->node->state_fd, "control", F_OK, 0) < 0)
 		return wr_err_set(err, WR_E_CORRUPT, "'%s/control' is gone",
 				  WR_Q(a->node->state_path));
+	if (wr_auth_forgot(a, project)) {
+		wr_err_set(err, WR_E_NOT_FOUND,
+			   "what this node promised for project %s is gone: '%s/control/%s" SUFFIX
+			   "'",
+			   project->s, WR_Q(a->node->state_path), project->s);
+		return wr_err_hint(err, REJOIN);
+	}
 	return wr_err_set(err, WR_E_NOT_FOUND, "nothing is known of project %s here", project->s);
 }
 
@@ -76,9 +86,7 @@ wr_auth_load(struct wr_auth *a, const struct wr_uuid *project, struct wr_member_
 	wr_err_wrap(err, "authority record '%s/%s'", WR_Q(a->node->state_path), name);
 	if (why.code != WR_E_CORRUPT)
 		return -1;
-	return wr_err_hint(err, "it holds what this node promised and took, so nothing is guessed: "
-				"take this node out of the project and add it again, or let the "
-				"host come back to the fleet as a new incarnation");
+	return wr_err_hint(err, REJOIN);
 }
 
 static const char *
@@ -117,7 +125,7 @@ readable(const struct wr_auth *a, const struct wr_record *r)
 	return o;
 }
 
-/* For people, who find it beside the repository; nothing reads it but this. */
+/* For people, who find it beside the repository; besides only wr_auth_forgot reads it. */
 static void
 write_readable(struct wr_auth *a, const struct wr_uuid *project, const struct wr_record *r)
 {
@@ -134,6 +142,40 @@ write_readable(struct wr_auth *a, const struct wr_uuid *project, const struct wr
 					    NULL);
 	}
 	wr_place_of_fini(&place);
+}
+
+/* Is this node, as it is now, one of several? */
+static bool
+names_us(const struct wr_auth *a, const json_t *readable)
+{
+	const json_t *list = wr_json_get_arr(readable, "members"), *e;
+	bool us = false;
+	size_t i;
+
+	json_array_foreach(list, i, e)
+	{
+		us = us || (!strcmp(wr_json_get_str(e, "node", ""), a->self.id.s) &&
+			    wr_json_get_u64(e, "incarnation", 0) == a->self.inc);
+	}
+	return us && json_array_size(list) > 1;
+}
+
+bool
+wr_auth_forgot(const struct wr_auth *a, const struct wr_uuid *project)
+{
+	WR_SCOPED(wr_freep) char *name = wr_asprintf("control/%s" SUFFIX, project->s);
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	int fd;
+
+	if (faccessat(a->node->state_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	/* It is written after the file, so it is never there before it. */
+	if (wr_place_of_find(a->node, project, &place, NULL) == 0 &&
+	    (fd = wr_conf_fd(&place, NULL)) >= 0)
+		o = wr_file_load(fd, "replicas.json", WR_RECORD_BYTES, "format", 1, NULL);
+	wr_place_of_fini(&place);
+	return o && names_us(a, o);
 }
 
 int

@@ -323,11 +323,11 @@ wr_life_load(struct wr_life *l, struct wr_err *err)
 				  l->set.id.s);
 	free(l->home);
 	l->home = wr_settings_home(&l->set, l->node->root ? l->node->root : "");
-	if (wr_life_fleet_load(l, err) < 0)
-		return -1;
-	if (wr_work_load(l->node, &l->project, &l->work, err) == 0)
-		return 0;
-	wr_err_wrap(err, "work record of project '%s'", l->set.name);
+	if (wr_life_fleet_load(l, err) == 0) {
+		if (wr_work_load(l->node, &l->project, &l->work, err) == 0)
+			return 0;
+		wr_err_wrap(err, "work record of project '%s'", l->set.name);
+	}
 	if (l->kind != WR_OP_STOP)
 		return -1;
 	/* What runs can be ended without it. */

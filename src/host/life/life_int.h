@@ -244,6 +244,9 @@ int wr_life_to_trash(struct wr_life *l, struct wr_err *err);
 /* X2: may what lies in the trash be removed for good? A copy that was dropped needs proofs, which
  * the request tells (op_drop.c). */
 int wr_life_purge_check(struct wr_life *l, struct wr_err *err);
+/* Before a project that its record calls deleted is purged: this node says no more that it holds
+ * it. */
+int wr_life_disown(struct wr_life *l, struct wr_err *err);
 /* A dropped copy is back: it answers for what it has again. */
 int wr_life_unhide(struct wr_life *l, struct wr_err *err);
 

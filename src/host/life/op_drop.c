@@ -156,8 +156,10 @@ wr_life_purge_check(struct wr_life *l, struct wr_err *err)
 	struct wr_digest tips;
 	struct wr_epoch n;
 
-	/* Only what was dropped here is hidden. What a purge began with was proved then. */
-	if (!l->auth || !l->ms.has_record || !l->ms.hidden || l->work.purged)
+	/* What a purge began with was proved then. Hidden is what was dropped here; what somebody
+	 * deleted goes if its record says so too, or if it was nowhere else. */
+	if (!l->auth || !l->ms.has_record || l->work.purged ||
+	    (!l->ms.hidden && l->ms.record.member_count == 1))
 		return 0;
 	wr_life_env(l, &env);
 	switch (wr_drop_need(&l->ms, &env, err)) {
@@ -173,6 +175,28 @@ wr_life_purge_check(struct wr_life *l, struct wr_err *err)
 	if (wr_epoch_cmp(&n, &l->ms.record.n) != 0)
 		return wr_err_set(err, WR_E_CHANGED, "there is a newer record than the proved one");
 	return check_tips(l, &tips, err);
+}
+
+int
+wr_life_disown(struct wr_life *l, struct wr_err *err)
+{
+	struct wr_lock lock = WR_LOCK_INIT;
+	int rc;
+
+	if (!l->auth || !l->ms.has_record || l->ms.record.state != WR_RECORD_DELETED)
+		return 0;
+	rc = wr_auth_lock(l->auth, &l->project, &lock, err);
+	if (rc == 0)
+		rc = wr_auth_load(l->auth, &l->project, &l->ms, err);
+	if (rc == 0 && l->ms.has_save) {
+		wr_save_rec_fini(&l->ms.save);
+		l->ms.save = (struct wr_save_rec)WR_SAVE_REC_INIT;
+		wr_buf_clear(&l->ms.save_bytes);
+		l->ms.has_save = false;
+		rc = wr_auth_store(l->auth, &l->project, &l->ms, err);
+	}
+	wr_lock_drop(&lock);
+	return rc;
 }
 
 int

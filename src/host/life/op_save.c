@@ -2,6 +2,23 @@
 /* save: the files become a snapshot; receipts say from when on what was written is not in it. */
 #include "host/life/life_int.h"
 
+#include "fleet/rules/safe.h"
+
+/* Without a fleet what is durable here is as safe as it gets. What a copy puts to the side is on
+ * this node alone. */
+static void
+tell_here(const struct wr_life *l, json_t *o, bool made)
+{
+	const struct wr_version none = {0};
+	uint64_t members = 1;
+
+	if (l->copy && l->ms.has_record)
+		members = wr_safe_of(&l->ms.record, &none, NULL, 0, &l->auth->fleet).data;
+	wr_json_bool(o, "safe", made && !l->copy);
+	wr_json_u64(o, "safe_in", made ? 1 : 0);
+	wr_json_u64(o, "members", members);
+}
+
 json_t *
 wr_life_save(struct wr_life *l, struct wr_err *err)
 {
@@ -23,10 +40,7 @@ wr_life_save(struct wr_life *l, struct wr_err *err)
 	o = wr_life_receipt(l, "warren.save/1");
 	wr_life_merge(o, s.part);
 	wr_json_str(o, "snapshot", s.snapshot[0] ? s.snapshot : NULL);
-	/* Without a fleet what is durable here is as safe as it gets. */
-	wr_json_bool(o, "safe", s.commit[0] != '\0');
-	wr_json_u64(o, "safe_in", s.commit[0] ? 1 : 0);
-	wr_json_u64(o, "members", 1);
+	tell_here(l, o, s.commit[0] != '\0');
 	wr_json_str(o, "tag", tag);
 	wr_json_bool(o, "side_branch", s.side);
 	if (!l->copy &&

@@ -225,6 +225,24 @@ too_early(struct wr_life *l, struct wr_err *err)
 	return wr_err_hint(err, "warren purge %s --now removes it for ever", l->project.s);
 }
 
+/* Each node's trash keeps it as long as that node's own configuration says. */
+static void
+add_keepers(const struct wr_life *l, json_t *o)
+{
+	json_t *list;
+
+	if (!l->auth || !l->ms.has_record || l->ms.record.state != WR_RECORD_DELETED)
+		return;
+	list = wr_json_array(o, "kept_by");
+	for (size_t i = 0; i < l->ms.record.member_count; i++) {
+		const struct wr_member *m = &l->ms.record.member[i];
+		const struct wr_fleet_node *n = wr_fleet_find(&l->auth->fleet, &m->node.id);
+
+		if (m->role != WR_ROLE_WITNESS && !wr_node_id_eq(&m->node, &l->auth->self))
+			wr_json_add_str(list, n ? n->name : m->node.id.s);
+	}
+}
+
 json_t *
 wr_life_purge(struct wr_life *l, struct wr_err *err)
 {
@@ -264,6 +282,8 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	if (wr_life_work_store(l, err) < 0)
 		return NULL;
 	wr_life_crash(l, "marked");
+	if (wr_life_disown(l, err) < 0)
+		return NULL;
 	wr_life_step(l, "purge");
 	if (wr_life_remove(l, l->shadow.volume[0].projects_fd, l->project.s, &files, &bytes, err) <
 	    0)
@@ -274,6 +294,7 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	wr_life_crash(l, "repo");
 	(void)unlinkat(l->node->state_fd, log, 0); /* output of its last command, if there is any */
 	o = wr_life_receipt(l, "warren.purge/1");
+	add_keepers(l, o);
 	wr_json_u64(o, "files", files);
 	wr_json_u64(o, "bytes", bytes);
 	return wr_steal(&o);

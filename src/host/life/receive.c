@@ -63,6 +63,7 @@ environment(const struct receive *r, struct wr_member_env *env)
 	    .fleet = &r->auth->fleet,
 	    .now_ns = wr_clock_boot_ns(),
 	    .amnesia = wr_auth_set_back(r->auth),
+	    .forgot = wr_auth_forgot(r->auth, &r->q.project),
 	    .may_store = wr_volume_takes(r->life.node, &r->life.place),
 	};
 }

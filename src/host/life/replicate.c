@@ -45,8 +45,11 @@ wr_life_fleet_load(struct wr_life *l, struct wr_err *err)
 		*err = why;
 		return wr_err_wrap(err, "this node's place in its fleet");
 	}
-	if (wr_auth_load(l->auth, &l->project, &l->ms, &why) < 0 && why.code != WR_E_NOT_FOUND) {
+	if (wr_auth_load(l->auth, &l->project, &l->ms, &why) < 0 &&
+	    (why.code != WR_E_NOT_FOUND || wr_auth_forgot(l->auth, &l->project))) {
 		*err = why;
+		if (why.code == WR_E_NOT_FOUND)
+			wr_err_recode(err, WR_E_CORRUPT);
 		return wr_err_wrap(err, "what is known of project '%s'", l->project.s);
 	}
 	if (l->ms.has_record)
@@ -91,6 +94,10 @@ wr_life_may_write(struct wr_life *l, struct wr_err *err)
 	wr_life_env(l, &env);
 	if (wr_writer_stand(&l->ms, &env, &why) != WR_WRITER_NOT)
 		return 0;
+	if (e->state == WR_RECORD_DELETED) {
+		wr_err_set(err, WR_E_DENIED, "project '%s' is deleted", l->set.name);
+		return wr_err_hint(err, "warren undelete %s", l->project.s);
+	}
 	if (!wr_node_id_eq(&e->writer, &l->auth->self)) {
 		wr_err_set(err, WR_E_DENIED,
 			   "the files of '%s' are kept by node %s (epoch %" PRIu64
@@ -347,6 +354,23 @@ begin_push(struct target *t, struct wr_push_kit *kit, uint64_t wait_s, struct wr
 	return rc;
 }
 
+/* A later save than was sent, made while that one was under way? Else this node was set back, and
+ * the other holds something else. */
+static bool
+made_since(const struct wr_life *l, const struct wr_version *v)
+{
+	struct wr_member_state now;
+	bool made = wr_version_cmp(v, &l->ms.save.v) > 0 &&
+		    wr_epoch_cmp(&v->n, &l->ms.save.v.n) == 0 &&
+		    wr_auth_load(l->auth, &l->project, &now, NULL) == 0;
+
+	if (!made)
+		return false;
+	made = now.has_save && wr_version_cmp(v, &now.save.v) <= 0;
+	wr_member_fini(&now);
+	return made;
+}
+
 /* The other's signed word, or it is as if there were none. */
 static int
 judge_answer(struct target *t, const struct wr_buf *b, struct wr_err *err)
@@ -366,8 +390,7 @@ judge_answer(struct target *t, const struct wr_buf *b, struct wr_err *err)
 			!memcmp(a.digest.b, refs.b, sizeof(refs.b));
 		rc = 0;
 		if (!t->ok) /* it has more already: a later save was there first */
-			t->ok = wr_version_cmp(&a.version, &ms->save.v) > 0 &&
-				wr_epoch_cmp(&a.version.n, &ms->save.v.n) == 0;
+			t->ok = made_since(t->l, &a.version);
 		if (!t->ok)
 			rc = wr_err_set(err, WR_E_CHANGED, "it holds version %s instead",
 					wr_version_text(&a.version).s);

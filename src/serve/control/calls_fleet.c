@@ -80,6 +80,11 @@ store_answer(struct asking *k, const struct wr_msg *m, struct wr_settings *out, 
 		goto out;
 	}
 	if (m->record.len && !ms.has_record) {
+		/* What it saved under that record would be numbered anew, and taken for the old. */
+		if (wr_auth_forgot(a, &k->project)) {
+			*err = none;
+			goto out;
+		}
 		if (wr_record_decode(m->record.p, m->record.len, &e, err) < 0 ||
 		    wr_record_verify(&e, &a->fleet, err) < 0)
 			goto out;
@@ -262,19 +267,6 @@ wr_fleet_tell(struct wr_control *c, const struct wr_uuid *project)
 		wr_ask(c, &ms.record.member[i].node.id, &m, HUB_MS, told, NULL);
 	}
 	wr_member_fini(&ms);
-}
-
-int
-wr_fleet_may_delete(struct wr_control *c, const struct wr_proj_row *row, struct wr_err *err)
-{
-	struct wr_record e;
-
-	if (!wr_fleet_record(c, &row->id, &e) || e.member_count == 1)
-		return 0;
-	wr_err_set(err, WR_E_UNSUPPORTED,
-		   "%zu nodes keep copies of '%s': deleting them all is not in this release",
-		   e.member_count, row->name);
-	return wr_err_hint(err, "warren stop %s; it takes no more than its space", row->name);
 }
 
 /* ---- explain ---- */

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
+#include "serve/control/deletion.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -280,27 +281,37 @@ wr_on_plain_op(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	    [WR_API_RESTORE] = WR_OP_RESTORE,
 	    [WR_API_UNDO] = WR_OP_UNDO,
 	    [WR_API_CHOWN] = WR_OP_CHOWN,
-	    [WR_API_UNDELETE] = WR_OP_UNDELETE,
 	};
 
-	if (q->call.api->id == WR_API_UNDELETE && !q->row.deleted)
+	return submit(c, q, kind[q->call.api->id], wr_json_args(&q->call), err);
+}
+
+int
+wr_on_undelete(struct wr_control *c, struct wr_req *q, struct wr_err *err)
+{
+	int rc = wr_deletion_undelete(c, q, err);
+
+	if (rc != 0)
+		return rc;
+	if (!q->row.deleted)
 		return wr_err_set(err, WR_E_EXISTS, "project '%s' is not in the trash",
 				  q->row.name);
-	return submit(c, q, kind[q->call.api->id], wr_json_args(&q->call), err);
+	return submit(c, q, WR_OP_UNDELETE, wr_json_args(&q->call), err);
 }
 
 int
 wr_on_delete(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	struct wr_status st = {0};
+	int rc;
 
 	wr_row_status(c, &q->row, &st);
 	if (st.active && !wr_call_bool(&q->call, "force", false)) {
 		wr_err_set(err, WR_E_BUSY, "project '%s' is active", q->row.name);
 		return wr_err_hint(err, "warren stop %s, or delete it with --force", q->row.name);
 	}
-	if (wr_fleet_may_delete(c, &q->row, err) < 0)
-		return -1;
+	if ((rc = wr_deletion_delete(c, q, err)) != 0)
+		return rc;
 	return submit(c, q, WR_OP_DELETE, wr_json_args(&q->call), err);
 }
 

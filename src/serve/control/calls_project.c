@@ -569,6 +569,23 @@ forget_create(struct wr_req *q)
 	k->q = NULL;
 }
 
+/* A hub that lost its catalog may choose what a project here has for itself. */
+static int
+check_uid(struct wr_control *c, const struct wr_settings *set, struct wr_err *err)
+{
+	struct same_uid same = {.uid = set->uid};
+
+	if (!set->exclusive)
+		return 0;
+	if (wr_store_proj_each(c->store, 2, look_uid, &same, err) < 0)
+		return -1;
+	if (!same.found)
+		return 0;
+	wr_err_set(err, WR_E_BUSY, "the hub chose uid %" PRIu32 ", which another project has here",
+		   set->uid);
+	return wr_err_hint(err, "again: it chooses another one");
+}
+
 static void
 on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
 {
@@ -585,6 +602,9 @@ on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
 	if (why) {
 		err = *why;
 		json_decref(k->args);
+	} else if (check_uid(k->c, set, &err) < 0) {
+		json_decref(k->args);
+		wr_fleet_give_back(k->c, &set->id);
 	} else if (make_project(k->c, set, k->volume, k->args, k->by, &op, &err) < 0) {
 		wr_fleet_give_back(k->c, &set->id);
 	}

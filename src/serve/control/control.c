@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "serve/control/deletion.h"
 #include "serve/control/drops.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
@@ -103,8 +104,10 @@ begin(struct wr_control *c, struct wr_err *err)
 	/* Our own user's front is there before anyone asks; without it we serve all the same. */
 	if (!wr_front_of(c, c->self, &front_err))
 		wr_log_err(WR_LOG_ERROR, "start a front", &front_err);
-	if (c->fleet)
+	if (c->fleet) {
 		wr_drops_begin(c);
+		wr_deletions_begin(c);
+	}
 	wr_schedule_begin(c);
 	wr_event(c, "control", NULL, "node.started", WR_VERSION, NULL);
 	wr_back_next(c);
@@ -134,6 +137,7 @@ close_all(struct wr_control *c)
 		if (wr_loop_step(&c->loop, &err) < 0)
 			break;
 	}
+	wr_deletions_end(c);
 	wr_drops_end(c);
 	wr_fleet_end(c);
 	wr_ops_detach(c);

@@ -191,6 +191,7 @@ int wr_on_save(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_plain_op(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_copy(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_delete(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_undelete(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_purge(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_trash(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_ops(struct wr_control *c, struct wr_req *q, struct wr_err *err);

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "fleet/catalog/catalog.h"
 #include "fleet/rules/safe.h"
+#include "serve/control/deletion.h"
 #include "serve/control/drops.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
@@ -926,11 +927,24 @@ wr_fleet_learn(struct wr_control *c, const struct wr_uuid *project)
 	wr_member_fini(&ms);
 	add_uuid(&k->changed, project);
 	wr_open_learned(c, project);
+	wr_deletion_learn(c, project);
 	wr_drop_learn(c, project);
 	wr_fill_learn(c, project);
 }
 
 /* ---- reports ---- */
+
+/* Of what was deleted and purged, nothing is here: told once, so that its name is free. */
+static bool
+is_purged(struct wr_control *c, const struct wr_uuid *project, struct wr_report *r)
+{
+	struct wr_record e;
+
+	if (!wr_fleet_record(c, project, &e) || e.state != WR_RECORD_DELETED)
+		return false;
+	*r = (struct wr_report){.project = *project, .n = e.n, .state = WR_ST_ABSENT};
+	return true;
+}
 
 /* false: nothing is here but what was promised. */
 static bool
@@ -1050,7 +1064,8 @@ on_report(struct wr_timer *t)
 	m.kind = WR_MSG_REPORT;
 	m.report = wr_calloc(n + 1, sizeof(*m.report));
 	for (size_t i = 0; i < n; i++)
-		if (report_of(c, &k->changed.id[i], &m.report[m.report_count]))
+		if (report_of(c, &k->changed.id[i], &m.report[m.report_count]) ||
+		    is_purged(c, &k->changed.id[i], &m.report[m.report_count]))
 			m.report_count++;
 	/* What is lost on the way is told by the next change, or when a hub asks for all. */
 	k->changed.count -= n;
@@ -1081,8 +1096,10 @@ look_orphan(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED
 		if (!ms.has_record)
 			add_uuid(&c->fleet->copies->orphans, &r->id);
 		wr_member_fini(&ms);
-	} else if (why.code == WR_E_NOT_FOUND) {
+	} else if (why.code == WR_E_NOT_FOUND && !wr_auth_forgot(c->fleet->auth, &r->id)) {
 		add_uuid(&c->fleet->copies->orphans, &r->id);
+	} else {
+		wr_event(c, "control", &r->id, "project.not-in-fleet", why.msg, NULL);
 	}
 	return 0;
 }

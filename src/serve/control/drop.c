@@ -648,7 +648,8 @@ try_one(struct wr_drops *d, struct wr_drop_cand *k)
 	enum wr_drop_need need = need_of(c, &k->project, NULL);
 	uint64_t wait;
 
-	if (need == WR_DROP_NEVER) {
+	/* What is deleted goes as a whole (deletion.c). */
+	if (need == WR_DROP_NEVER || (need == WR_DROP_FREE && !k->purge)) {
 		cand_free(d, k);
 		return false;
 	}
@@ -661,9 +662,7 @@ try_one(struct wr_drops *d, struct wr_drop_cand *k)
 	}
 	if (need == WR_DROP_FREE) {
 		k->busy = true;
-		if ((!k->purge && gone_add(d, &err) < 0) ||
-		    submit(c, &k->project, k->purge ? WR_OP_PURGE : WR_OP_DROP, json_object(),
-			   &err) < 0) {
+		if (submit(c, &k->project, WR_OP_PURGE, json_object(), &err) < 0) {
 			tell_kept(c, k, &err);
 			cand_later(d, k);
 		}

@@ -11,6 +11,7 @@
  *   lease.c    keepalives of what runs here; freezing
  *   copies.c   who holds what: the replica table, retries
  *   open.c     how a project comes to run here: raise, fill, start; move
+ *   deletion.c projects that are deleted, or come back, by their record
  *   drops.h    copies that come and go: attest.c, drop.c, calls_replica.c
  *   hub.c      (hubs) create, raise, settings, reports, certificates
  */
@@ -27,6 +28,7 @@ struct wr_leases;
 struct wr_copies;
 struct wr_hub;
 struct wr_drops;
+struct wr_deletions;
 
 struct wr_fleetctl {
 	struct wr_control *c;
@@ -39,6 +41,7 @@ struct wr_fleetctl {
 	struct wr_copies *copies;
 	struct wr_hub *hub;
 	struct wr_drops *drops;
+	struct wr_deletions *deletions;
 };
 
 /* ---- fleet.c ---- */

@@ -19,6 +19,7 @@
 
 /* LIMITs */
 #define RAISES_MAX 256
+#define NEWER_MAX 64 /* records that a node is told after a start; the rest as it comes up */
 #define WAITERS_MAX 16
 #define REPORTED_BYTES (900u << 10)
 #define ASK_MS 5000
@@ -66,11 +67,53 @@ static void drive(struct raise *r);
 
 /* ---- beginnings ---- */
 
-int
-wr_hub_begin(struct wr_control *c, struct wr_err *err WR_UNUSED)
+static bool
+is_here(struct wr_control *c, const struct wr_uuid *project)
 {
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_proj_row row = {0};
+	bool here = wr_row_find(c, project, &row, NULL) == 0 ||
+		    wr_place_of_find(c->node, project, &place, NULL) == 0;
+
+	wr_place_of_fini(&place);
+	wr_proj_row_fini(&row);
+	return here;
+}
+
+static int
+learn_own(void *ctx, const struct wr_uuid *project, struct wr_err *err)
+{
+	struct wr_control *c = ctx;
+	WR_SCOPED(wr_settings_doc_fini) struct wr_settings_doc doc = {0};
+	struct wr_err why = WR_ERR_INIT;
+	struct wr_member_state s;
+	int rc = 0;
+
+	if (wr_auth_load(c->fleet->auth, project, &s, &why) < 0)
+		wr_log_err(WR_LOG_WARNING, "what is known of a project", &why);
+	else if (s.has_record && is_here(c, project) &&
+		 wr_settings_doc_decode(s.settings.p, s.settings.len, &doc, &why) == 0)
+		rc = wr_catalog_project_learn(c->fleet->catalog, &s.record, &s.record_bytes, &doc,
+					      &s.settings, err);
+	wr_member_fini(&s);
+	return rc;
+}
+
+/* A catalog that is older than this node's own disk, or empty, must not give away names and uids
+ * that projects here have. */
+int
+wr_hub_begin(struct wr_control *c, struct wr_err *err)
+{
+	int rc;
+
 	c->fleet->hub = wr_calloc(1, sizeof(*c->fleet->hub));
-	return 0;
+	if (wr_catalog_begin(c->fleet->catalog, err) < 0)
+		return -1;
+	rc = wr_auth_each(c->fleet->auth, learn_own, c, err);
+	if (rc == 0)
+		return wr_catalog_commit(c->fleet->catalog, err);
+	wr_catalog_abort(c->fleet->catalog);
+	return wr_err_wrap(err, "read this node's projects into the catalog");
 }
 
 static void
@@ -466,7 +509,9 @@ tell_raise(struct raise *r, const struct wr_err *why)
 	else
 		text = wr_asprintf("epoch %" PRIu64 ", writer %s, %zu members%s", e->n.number,
 				   wr_fleet_name(r->c, &e->writer.id), e->member_count,
-				   e->accept_loss ? ", with a loss that was accepted" : "");
+				   e->state == WR_RECORD_DELETED ? ", deleted"
+				   : e->accept_loss              ? ", with a loss that was accepted"
+								 : "");
 	wr_event(r->c, "hub", &r->project, "raise", text, NULL);
 }
 
@@ -661,6 +706,10 @@ may_raise(const struct wr_asked *k, const struct wr_record *e, struct wr_err *er
 {
 	const struct wr_fleet_node *n = wr_fleet_has(&k->c->fleet->auth->fleet, &k->q.from);
 
+	if (k->q.kind == WR_MSG_RAISE && k->q.wish == WR_WISH_DELETE &&
+	    !wr_node_id_eq(&e->writer, &k->q.from))
+		return wr_err_set(err, WR_E_DENIED, "node %s, its writer, deletes it",
+				  wr_fleet_name(k->c, &e->writer.id));
 	if (wr_record_has(e, &k->q.from) || (n && (n->flags & WR_FLEET_HUB)))
 		return 0;
 	return wr_err_set(err, WR_E_DENIED, "node %s is no member of the project",
@@ -722,7 +771,8 @@ on_raise(struct wr_asked *k, struct wr_err *err)
 	o.nodes = op.node;
 	o.node_count = op.count;
 	/* To another node: what it runs on lets go first. Anything else goes on under its feet. */
-	o.ask_grant = o.wish == WR_WISH_WRITER && !wr_node_id_eq(&o.node, &e.writer)
+	o.ask_grant = (o.wish == WR_WISH_WRITER || o.wish == WR_WISH_UNDELETE) &&
+			      !wr_node_id_eq(&o.node, &e.writer)
 			  ? WR_GRANT_RELEASE
 			  : WR_GRANT_CONSENT;
 	r = wr_calloc(1, sizeof(*r));
@@ -811,6 +861,30 @@ known_of(struct wr_hub *h, const struct wr_uuid *node)
 	return &h->known[h->known_count++];
 }
 
+/* It was away when they were made. */
+static void
+tell_newer(struct wr_control *c, const struct wr_msg *holds)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < holds->report_count && n < NEWER_MAX; i++) {
+		const struct wr_report *r = &holds->report[i];
+		struct wr_cat_project p = {0};
+		struct wr_msg m = WR_MSG_INIT;
+
+		if (wr_catalog_project_find(c->fleet->catalog, r->project.s, &p, NULL) == 0 &&
+		    p.record.len && wr_epoch_cmp(&p.n, &r->n) > 0) {
+			m.kind = WR_MSG_INSTALL;
+			m.project = r->project;
+			wr_buf_add(&m.record, p.record.p, p.record.len);
+			wr_buf_add(&m.settings, p.settings.p, p.settings.len);
+			wr_ask(c, &holds->from.id, &m, ASK_MS, told, NULL);
+			n++;
+		}
+		wr_cat_project_fini(&p);
+	}
+}
+
 static void
 on_holds(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNUSED)
 {
@@ -821,6 +895,30 @@ on_holds(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNU
 	    wr_catalog_report(c->fleet->catalog, &answer->from, answer->report,
 			      answer->report_count, answer->flag, wr_clock_wall().s, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "catalog a report", &err);
+	if (answer && answer->kind == WR_MSG_HOLDS)
+		tell_newer(c, answer);
+}
+
+/* Deleted, and the last copy is purged: its name is free. */
+static void
+look_purged(struct wr_control *c, const struct wr_node_id *from, const struct wr_report *r)
+{
+	struct elsewhere other = {.asker = from};
+	struct wr_cat_project p = {0};
+	struct wr_err err = WR_ERR_INIT;
+
+	if (r->state != WR_ST_ABSENT || !wr_epoch_none(&r->held.n) ||
+	    wr_catalog_project_find(c->fleet->catalog, r->project.s, &p, NULL) < 0)
+		return;
+	if (p.deleted &&
+	    wr_catalog_copies(c->fleet->catalog, &r->project, NULL, count_elsewhere, &other,
+			      &err) == 0 &&
+	    !other.copies)
+		(void)wr_catalog_project_purged(c->fleet->catalog, &r->project, wr_clock_wall().s,
+						&err);
+	if (err.code != WR_E_NONE)
+		wr_log_err(WR_LOG_ERROR, "catalog a report", &err);
+	wr_cat_project_fini(&p);
 }
 
 /* After a start of the node or of the hub, and once a day: all of it. */
@@ -876,8 +974,10 @@ on_report(struct wr_asked *k, struct wr_err *err)
 		return -1;
 	ask_inventory(k);
 	wr_msg_answer(&a, &k->q, &c->fleet->auth->self, WR_MSG_REPORTED);
-	for (size_t i = 0; i < k->q.report_count; i++)
+	for (size_t i = 0; i < k->q.report_count; i++) {
 		add_newer(c, &k->q.report[i], &a, &bytes);
+		look_purged(c, &k->q.from, &k->q.report[i]);
+	}
 	wr_asked_answer(k, &a);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "serve/control/deletion.h"
 #include "serve/control/fleet_int.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
@@ -120,7 +121,7 @@ judge(struct wr_inbound *s, struct wr_msg *a, struct wr_err *err)
 		what = wr_member_push_check(&state, &env, &s->q, &push, a, &out);
 		if (what == WR_PUSH_REFUSE)
 			wr_peer_refused(c, &s->q, &out.why);
-		/* HAVE is no sign of life: somebody may have kept the envelope, and play it again. */
+		/* HAVE is no sign of life: the envelope may have been kept, and played again. */
 	}
 	wr_push_fini(&push);
 	wr_member_fini(&state);
@@ -251,6 +252,17 @@ crowded(const struct wr_inbound *s)
 	return false;
 }
 
+/* One node does not take all places: it may send a byte now and then, and stay for ever. */
+static bool
+greedy(const struct wr_inbound *s)
+{
+	uint64_t most = s->c->node->config.replica_parallel, its = 0;
+
+	for (const struct wr_inbound *o = s->c->fleet->peers->inbound; o; o = o->next)
+		its += o->child.pid && !strcmp(o->q.from.id.s, s->q.from.id.s);
+	return most > 1 && its >= most - 1;
+}
+
 /* Answered, or begun. */
 static void
 proceed(struct wr_inbound *s)
@@ -259,7 +271,7 @@ proceed(struct wr_inbound *s)
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_err err = WR_ERR_INIT;
 
-	if (judge(s, &a, &err) == 0 && begin(s, &err) == 0)
+	if (!wr_deletion_offered(c, &s->q, &err) && judge(s, &a, &err) == 0 && begin(s, &err) == 0)
 		return;
 	if (a.kind) {
 		answer(c, s->conn, &s->q, &a);
@@ -278,7 +290,8 @@ begin_next(struct wr_control *c)
 	struct wr_inbound *s;
 
 	while (p->receiving < c->node->config.replica_parallel && !c->draining) {
-		for (s = p->inbound; s && (s->child.pid || crowded(s)); s = s->next)
+		for (s = p->inbound; s && (s->child.pid || crowded(s) || greedy(s));
+		     s = s->next)
 			;
 		if (!s)
 			return;

@@ -53,6 +53,8 @@ struct lease {
 	int64_t heard; /* when they were last heard, if that is why; 0: it is not */
 	char why[160];
 	uint64_t raise_ns;
+	struct wr_epoch promised; /* a later one than its record's, since: */
+	uint64_t promised_ns;
 	struct want *wants;
 };
 
@@ -411,9 +413,12 @@ read_record(struct wr_leases *x, struct lease *l, struct wr_member_state *s)
 	l->self_ok = false;
 	if (wr_member_load(c, &l->project, s, &err) < 0) {
 		wr_log_err(WR_LOG_ERROR, "what is known of a project", &err);
+		if (!l->l.voter_count) /* and nothing was: others may vote, where there are any */
+			l->shared = c->fleet->auth->fleet.node_count > 1;
 		return -1;
 	}
-	l->shared = s->has_record && wr_record_voters(&s->record) > 1;
+	l->shared = s->has_record ? wr_record_voters(&s->record) > 1
+				  : wr_auth_forgot(c->fleet->auth, &l->project);
 	if (!s->has_record) {
 		wr_lease_drop(&l->l);
 		return 0;
@@ -488,6 +493,22 @@ ask_raise(struct wr_control *c, struct lease *l, const struct wr_member_state *s
 	m.node = c->fleet->auth->self;
 	wr_buf_add(&m.record, s->record_bytes.p, s->record_bytes.len);
 	wr_ask(c, hub, &m, 60000, told_nothing, NULL);
+}
+
+/* This node itself promised a later epoch, and its record does not come: who asked for the promise
+ * may be gone, and the others may know nothing of it. */
+static void
+look_promised(struct wr_control *c, struct lease *l, const struct wr_member_state *s, uint64_t now)
+{
+	if (wr_epoch_cmp(&s->promised, &s->record.n) <= 0 ||
+	    wr_epoch_cmp(&s->released, &s->record.n) >= 0 || c->fleet->amnesia)
+		return;
+	if (wr_epoch_cmp(&s->promised, &l->promised) != 0) {
+		l->promised = s->promised;
+		l->promised_ns = now;
+	} else if (now - l->promised_ns >= WR_KEEP_EVERY_NS / 2) {
+		ask_raise(c, l, s);
+	}
 }
 
 /* LOST (W6): what it knows is judged like any record. */
@@ -618,6 +639,7 @@ round_one(struct wr_leases *x, struct round *r, struct lease *l, uint64_t now)
 	if (read_record(x, l, &s) > 0 && !(away = others(x, &s))) {
 		struct wr_keep keep = {l->project, s.record.n, false};
 
+		look_promised(x->c, l, &s, now);
 		wr_lease_round_begin(&l->l, x->round, now, l->self_ok);
 		for (size_t i = 0; i < l->l.voter_count; i++)
 			if (!wr_node_id_eq(&l->l.voter[i], &x->c->fleet->auth->self))

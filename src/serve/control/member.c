@@ -136,6 +136,7 @@ wr_member_env_of(struct wr_control *c, const struct wr_uuid *project, struct wr_
 	    .heard_ns = h ? h->ns : 0,
 	    .self_runs = wr_lease_runs(c, project),
 	    .amnesia = c->fleet->amnesia,
+	    .forgot = wr_auth_forgot(c->fleet->auth, project),
 	};
 	(void)wr_place_of_find(c->node, project, &place, NULL); /* a new one goes anywhere */
 	env->may_store = wr_volume_takes(c->node, &place);

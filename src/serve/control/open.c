@@ -4,8 +4,8 @@
  *
  *   open: look at our own disk -> not the writer: RAISE at a hub, INSTALL here, look again
  *                              -> the newest files are not here: FILL_ASK, wait, look again
- *                              -> writer: a round of keepalives (lease.c) -> whoever asked may
- * start move: the others are there (HELLO) -> stop -> RAISE to the other node -> START there
+ *                              -> writer: a round of keepalives (lease.c) -> it may start
+ *   move: the others are there (HELLO) -> stop, all safe -> RAISE to the other -> START there
  *
  * Each step looks at what is, so whatever was cut off goes on when it is asked for again.
  */
@@ -258,7 +258,9 @@ look(struct wr_opening *o)
 	wr_member_env_of(c, &o->project, &env);
 	switch (ms.has_record ? wr_writer_stand(&ms, &env, &err) : WR_WRITER_READY) {
 	case WR_WRITER_NOT:
-		if (o->raised || !ms.has_record) {
+		if (ms.record.state == WR_RECORD_DELETED)
+			wr_err_hint(&err, "warren undelete %s", o->project.s);
+		if (o->raised || !ms.has_record || ms.record.state == WR_RECORD_DELETED) {
 			end(o, &err);
 			break;
 		}
@@ -572,23 +574,58 @@ move_go(struct wr_timer *t)
 		move_raise(m);
 }
 
-/* Stopped and saved, or not: from the loop. */
+/* Stopped and saved, or not: from the loop. What goes is what is safe (W5), or he takes the loss. */
 static void
-on_stopped(struct wr_op_watch *w, const json_t *receipt, const struct wr_err *why)
+on_saved(struct wr_op_watch *w, const json_t *receipt, const struct wr_err *why)
 {
 	struct moving *m = WR_OWNER(w, struct moving, watch);
 
 	m->stopped = receipt != NULL;
-	if (!receipt && why)
+	if (!receipt && why) {
 		m->err = *why;
+	} else if (!m->accept_loss && !wr_json_get_bool(receipt, "safe", false)) {
+		wr_err_set(&m->err, WR_E_BUSY,
+			   "'%s' stays here: its newest files are not safe on other nodes",
+			   m->name);
+		wr_err_hint(&m->err, "'warren save %s' says why; --accept-loss moves what is safe",
+			    m->name);
+	}
 	wr_timer_on(&m->c->loop, &m->go, 0, move_go);
+}
+
+/* What is done here before another node takes over. NONE: all that this node could add is safe, or
+ * given up. */
+static enum wr_op_kind
+last_op(const struct moving *m, const struct wr_status *st)
+{
+	struct wr_work work = {0};
+	struct wr_member_state ms;
+	struct wr_member_env env;
+	enum wr_writer_stand stand = WR_WRITER_NOT;
+	bool dirty;
+
+	if (m->active || st->state != WR_ST_STOPPED)
+		return WR_OP_STOP;
+	if (m->accept_loss)
+		return WR_OP_NONE;
+	dirty = wr_work_load(m->c->node, &m->project, &work, NULL) == 0 && work.dirty;
+	wr_work_fini(&work);
+	if (wr_auth_load(m->c->fleet->auth, &m->project, &ms, NULL) == 0) {
+		wr_member_env_of(m->c, &m->project, &env);
+		stand = wr_writer_stand(&ms, &env, NULL);
+		wr_member_fini(&ms);
+	}
+	/* Of an epoch that it never opened it has nothing. */
+	if (stand != WR_WRITER_READY && stand != WR_WRITER_OPEN)
+		return WR_OP_NONE;
+	return dirty ? WR_OP_SAVE : WR_OP_REPLICATE;
 }
 
 static void
 move_stop(struct moving *m)
 {
 	struct wr_proj_row row = {0};
-	struct wr_op_wish w = {.row = &row, .kind = WR_OP_STOP, .by = m->by};
+	struct wr_op_wish w = {.row = &row, .by = m->by};
 	struct wr_err err = WR_ERR_INIT;
 	struct wr_status st = {0};
 	struct wr_uuid op;
@@ -599,18 +636,20 @@ move_stop(struct moving *m)
 	}
 	wr_row_status(m->c, &row, &st);
 	m->active = row.desired || st.active;
-	if (!m->active && st.state == WR_ST_STOPPED) {
+	w.kind = last_op(m, &st);
+	if (w.kind == WR_OP_NONE) {
 		wr_proj_row_fini(&row);
 		move_raise(m);
 		return;
 	}
 	w.args = json_object();
-	wr_json_bool(w.args, "force", true);
-	m->watch.fn = on_stopped;
+	if (w.kind == WR_OP_STOP)
+		wr_json_bool(w.args, "force", true);
+	m->watch.fn = on_saved;
 	if (wr_op_submit(m->c, &w, &op, &err) < 0)
 		move_fail(m, &err);
 	else if (!wr_op_watch(m->c, &op, &m->watch))
-		on_stopped(&m->watch, NULL, NULL);
+		on_saved(&m->watch, NULL, NULL);
 	wr_proj_row_fini(&row);
 }
 

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "serve/control/control_int.h"
+#include "serve/control/deletion.h"
 #include "serve/control/drops.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
@@ -515,6 +516,7 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	wr_fleet_touch(c);
 	wr_copies_op_ended(c, &o->row, receipt, why);
 	wr_drop_op_ended(c, &o->row, why);
+	wr_deletion_op_ended(c, &o->row);
 	wr_fill_op_ended(c, &o->row, receipt);
 	while (o->watches) {
 		struct wr_op_watch *w = o->watches;

@@ -107,7 +107,5 @@ void wr_fleet_settings(struct wr_control *c, const struct wr_settings *set, uint
 /* Record and settings as they are here, to the other members at once; who is away gets them with
  * the next push. */
 void wr_fleet_tell(struct wr_control *c, const struct wr_uuid *project);
-/* WR_E_UNSUPPORTED: other nodes hold copies, so it cannot simply go. */
-int wr_fleet_may_delete(struct wr_control *c, const struct wr_proj_row *row, struct wr_err *err);
 
 #endif
