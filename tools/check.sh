@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.." || exit 1
 
 build=$1
 part=${2-}
-jobs=${JOBS:-$(nproc)}
+# Many suites wait more than they work.
+jobs=${JOBS:-$(($(nproc) + 1))}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
@@ -90,8 +91,12 @@ is_alone() {
 
 # Why a suite is not repeated with sanitizers; empty: it is.
 why_once() {
-	[[ -n ${WARREN_SANITIZED-} && $2 == *.bats ]] &&
-		head -n 10 "${2##* }" | sed -n 's/^# once: //p'
+	[ -n "${WARREN_SANITIZED-}" ] || return
+	case $1 in
+	protocol-model) echo "it runs none of our own code" ;;
+	sim_mutants) echo "it is about faults that the simulator is to find" ;;
+	*) [[ $2 != *.bats ]] || head -n 10 "${2##* }" | sed -n 's/^# once: //p' ;;
+	esac
 }
 
 alone=()

@@ -116,12 +116,8 @@ static const struct {
 	const char *word;
 	int (*main)(int argc, char **argv);
 } parts[] = {
-    {"@front", wr_front_main},
-    {"@peer", wr_peer_main},
-    {"@op", wr_life_main},
-    {"@receive", wr_receive_main},
-    {"@worker", wr_worker_main},
-    {"@keeper", wr_keeper_main},
+    {"@front", wr_front_main},     {"@peer", wr_peer_main},     {"@op", wr_life_main},
+    {"@receive", wr_receive_main}, {"@worker", wr_worker_main}, {"@keeper", wr_keeper_main},
 };
 
 int

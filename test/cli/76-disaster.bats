@@ -162,7 +162,9 @@ full() {
 	run ! warren start ann
 	stop_daemon
 	start_daemon
-	run -3 warren start ann
+	# Unless the daemon brought it back by itself meanwhile.
+	run warren start ann
+	[ "$status" = 3 ] || [[ $output == *already* ]]
 	[ ! -e "$(tree_path ann)/mine" ]
 	[ "$(project_git "$id" for-each-ref --format=x 'refs/heads/conflict-*')" = x ]
 	branch=$(project_git "$id" for-each-ref --format='%(refname:short)' 'refs/heads/conflict-*')

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: what it kills is killed in 83, 84 and 88 too, and it mostly waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF and FLEET_DISK are those of fleet.bash
 # Several nodes: kills of either end, disks, clocks.  After each: what a receipt called safe is on a majority, all
 # members have the same refs, and git finds nothing wrong.

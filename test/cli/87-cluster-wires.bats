@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it mostly waits for wires
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF and FLEET_DISK are those of fleet.bash
 # Several nodes: wires that are cut or slow, a host that dies and returns.  After each: what a receipt called safe is on
 # a majority, all members have the same refs, and git finds nothing wrong.

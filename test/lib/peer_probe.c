@@ -17,8 +17,8 @@
  * Fields: project=ID, n=NUMBER[.RANDOM] or n=+N (above the record that ROOT has), next=,
  * version=N.S, number=, flag=1, seq=, text=, hint=, keep=1 (project and n), record=own (as ROOT has
  * it); record=make: that one changed by writer=NAME, n=, members=NAME,..., signed by the hub key in
- *   ROOT (key=hub), or by the node's own key (key=node); blob=TEXT; doc=JSON: settings, signed by the
- *   hub key in ROOT
+ *   ROOT (key=hub), or by the node's own key (key=node); blob=TEXT; doc=JSON: settings, signed by
+ * the hub key in ROOT
  */
 #include <fcntl.h>
 #include <stdlib.h>

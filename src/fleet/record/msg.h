@@ -67,8 +67,8 @@ enum wr_msg_kind {
 			   ERROR */
 	/* anyone to a member: is your copy whole? */
 	WR_MSG_AUDIT = 80, /* project, flag: read all of it -> AUDITED */
-	WR_MSG_AUDITED,    /* project, version; digest: what it holds; flag: it is whole; blob: more, as
-			      JSON */
+	WR_MSG_AUDITED, /* project, version; digest: what it holds; flag: it is whole; blob: more,
+			   as JSON */
 };
 const char *wr_msg_kind_name(enum wr_msg_kind k); /* "PREPARE"; "?" of one unknown here */
 /* The i-th field of a kind's body, by the name it has in struct wr_msg; NULL behind the last. */

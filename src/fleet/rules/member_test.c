@@ -390,7 +390,8 @@ test_f6__nodes_with_amnesia_do_not_vote(void **state)
 	assert_int_equal(test_install(w, 3, &e2, &out), WR_MSG_OK);
 	assert_int_equal(test_install(w, 4, &e2, &out), WR_MSG_ERROR);
 	assert_int_equal(out.why.code, WR_E_DENIED);
-	/* Nor does the first record make a voter of who was one already: its saves would count anew. */
+	/* Nor does the first record make a voter of who was one already: its saves would count
+	 * anew. */
 	wr_member_fini(&w->s[2]);
 	wr_member_init(&w->s[2], &w->project);
 	w->env[2].forgot = true;

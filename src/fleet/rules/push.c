@@ -28,7 +28,8 @@ wr_member_side(const struct wr_member_state *s, const struct wr_member_env *env,
 	struct wr_version mine = wr_member_version(s);
 
 	/* Of an older epoch and not the base itself: it may have been saved beside the line, also
-	 * with a version below the base's (decision 0012). Where the new refs reach it, it was not. */
+	 * with a version below the base's (decision 0012). Where the new refs reach it, it was not.
+	 */
 	push->side = !wr_epoch_none(&mine.n) && wr_epoch_cmp(&mine.n, &e->n) < 0 &&
 		     wr_version_cmp(&mine, &e->base) != 0;
 	if (push->side)

@@ -40,8 +40,8 @@ bool wr_auth_refresh(struct wr_auth *a);
 /* Take a newer fleet record (verified by the one held), durably. *out_newer may be NULL. */
 int wr_auth_fleet_put(struct wr_auth *a, const void *p, size_t len, bool *out_newer,
 		      struct wr_err *err);
-/* M5: was this node set back (restored from an image)? The mark is control's; as long as it is there
- * nothing here may be believed. */
+/* M5: was this node set back (restored from an image)? The mark is control's; as long as it is
+ * there nothing here may be believed. */
 #define WR_AUTH_BEHIND "behind.json"
 bool wr_auth_set_back(const struct wr_auth *a);
 /* counter + 1, durably (node.json). */

@@ -20,7 +20,8 @@
 #define SUFFIX ".auth"
 #define REJOIN                                                                                     \
 	"it holds what this node promised and took, so nothing is guessed: take this node out of " \
-	"the project and add it again, or let the host come back to the fleet as a new incarnation"
+	"the project and add it again, or let the host come back to the fleet as a new "           \
+	"incarnation"
 
 /* ---- lock, load, store ---- */
 

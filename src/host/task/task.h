@@ -81,7 +81,8 @@ enum wr_task_kind {
 	 * {nonce_b64, ids[], tips[]}: the answer -> {"digest_b64"}; WR_E_NOT_FOUND: an object is
 	 * not here, or no ref reaches a tip */
 	WR_TASK_PROVE,
-	/* {data, rate}: is it whole, and what does it hold -> {"whole","objects","refs","snapshots",
+	/* {data, rate}: is it whole, and what does it hold ->
+	 * {"whole","objects","refs","snapshots",
 	 * "bytes","damage":[text],"damage_more","digest_b64"?}; data: every object is read, at most
 	 * rate bytes a second (0: as fast as it goes) */
 	WR_TASK_AUDIT,

@@ -548,8 +548,7 @@ wr_front_give(struct wr_front *f, int fd, const struct wr_from *from)
 	do
 		m.conn = ++c->next_conn;
 	while (m.conn == 0);
-	f->conn[f->conn_count++] =
-	    (struct conn){m.conn, from ? *from : (struct wr_from){{0}}};
+	f->conn[f->conn_count++] = (struct conn){m.conn, from ? *from : (struct wr_from){{0}}};
 	m.type = WR_IPC_CONN;
 	m.fd = fd;
 	front_send(f, &m);
@@ -583,8 +582,7 @@ wr_fronts_tick(struct wr_control *c)
 			continue;
 		/* Our own user's stays, and so does that of the API as long as it is up to date:
 		 * they are there before anyone asks. */
-		if (f->nobody ? takes_more(f)
-			      : f->uid == c->self || now - f->idle_ns < idle_ns)
+		if (f->nobody ? takes_more(f) : f->uid == c->self || now - f->idle_ns < idle_ns)
 			continue;
 		f->quitting = true;
 		front_send(f, &quit);

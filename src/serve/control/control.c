@@ -2,8 +2,8 @@
 /*
  * The daemon, from start to drain.
  *
- *   node (sentinels), STATE/lock, database, fleet, adopt operations, index and states against the disks,
- *   what is wanted, socket, "ready", loop, SIGTERM: no new connections, fronts end, exit
+ *   node (sentinels), STATE/lock, database, fleet, adopt operations, index and states against the
+ * disks, what is wanted, socket, "ready", loop, SIGTERM: no new connections, fronts end, exit
  *
  * Operations and projects are processes of their own and stay.
  */
@@ -95,8 +95,8 @@ begin(struct wr_control *c, struct wr_err *err)
 	struct wr_err front_err = WR_ERR_INIT;
 
 	if (watch_signals(c, err) < 0 || wr_fleet_begin(c, err) < 0 || wr_ops_adopt(c, err) < 0 ||
-	    wr_ctl_reconcile(c, err) < 0 ||
-	    (c->fleet && wr_copies_adopt(c, err) < 0) || wr_bring_back(c, err) < 0)
+	    wr_ctl_reconcile(c, err) < 0 || (c->fleet && wr_copies_adopt(c, err) < 0) ||
+	    wr_bring_back(c, err) < 0)
 		return -1;
 	wr_crash_point("control.before-listen");
 	if (wr_ctl_listen(c, err) < 0 || wr_net_listen(c, err) < 0)

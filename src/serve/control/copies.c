@@ -161,6 +161,12 @@ rows_of(struct wr_control *c, const struct wr_uuid *project, struct rows *out)
 		wr_log_err(WR_LOG_ERROR, "read who holds what", &err);
 }
 
+int64_t
+wr_held_until(int64_t before, int64_t told, int64_t now)
+{
+	return before > now ? told : WR_MAX(before, told);
+}
+
 size_t
 wr_holdings(struct wr_control *c, const struct wr_member_state *ms, const struct wr_proj_row *row,
 	    struct wr_holding out[WR_MEMBERS_MAX])
@@ -182,9 +188,9 @@ wr_holdings(struct wr_control *c, const struct wr_member_state *ms, const struct
 			h->seq = own.s;
 			h->scan_started = ms->has_save ? ms->save.scan_started : 0;
 			/* A later scan that found nothing new says that this is still all. */
-			if (row && row->save_ok && row->save_began > h->scan_started &&
-			    wr_node_id_eq(&ms->record.writer, &a->self))
-				h->scan_started = row->save_began;
+			if (row && row->save_ok && wr_node_id_eq(&ms->record.writer, &a->self))
+				h->scan_started = wr_held_until(h->scan_started, row->save_began,
+								wr_clock_wall().s);
 			continue;
 		}
 		for (size_t k = 0; k < l.count; k++)
@@ -466,7 +472,7 @@ take_target(struct wr_control *c, const struct wr_uuid *project, const struct ro
 		int64_t since = wr_json_get_time(e, "since", 0);
 
 		read_version(wr_json_get_str(e, "version", ""), &r);
-		r.scan_started = WR_MAX(r.scan_started, WR_MAX(scan, since));
+		r.scan_started = wr_held_until(r.scan_started, WR_MAX(scan, since), r.at);
 		caught_up(c, &r);
 	} else {
 		wr_json_get_err(wr_json_get_obj(e, "error"), &why);
@@ -1069,7 +1075,9 @@ on_report(struct wr_timer *t)
 			m.report_count++;
 	/* What is lost on the way is told by the next change, or when a hub asks for all. */
 	k->changed.count -= n;
-	memmove(k->changed.id, k->changed.id + n, k->changed.count * sizeof(*k->changed.id));
+	if (n)
+		memmove(k->changed.id, k->changed.id + n,
+			k->changed.count * sizeof(*k->changed.id));
 	wr_ask(c, wr_hub_pick(c), &m, REPORT_MS, on_reported, c);
 }
 

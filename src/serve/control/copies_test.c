@@ -66,12 +66,23 @@ test_recovery_point__counts_data_alone(void **state)
 	assert_int_equal(point(&c), 400);
 }
 
+static void
+test_held_until__a_clock_that_was_ahead(void **state)
+{
+	(void)state;
+	assert_int_equal(wr_held_until(0, 100, 200), 100);
+	assert_int_equal(wr_held_until(150, 100, 200), 150); /* a later scan found nothing new */
+	assert_int_equal(wr_held_until(150, 0, 200), 150);
+	assert_int_equal(wr_held_until(3800, 190, 200), 190);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_recovery_point__is_what_a_majority_holds),
 	    cmocka_unit_test(test_recovery_point__counts_data_alone),
+	    cmocka_unit_test(test_held_until__a_clock_that_was_ahead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,7 +73,8 @@ load_behind(struct wr_control *c)
 {
 	struct wr_err err = WR_ERR_INIT;
 	WR_SCOPED(wr_json_freep)
-	json_t *o = wr_file_load(c->node->state_fd, WR_AUTH_BEHIND, BEHIND_BYTES, "format", 1, &err);
+	json_t *o =
+	    wr_file_load(c->node->state_fd, WR_AUTH_BEHIND, BEHIND_BYTES, "format", 1, &err);
 	const struct wr_fleet_node *by = NULL;
 	struct wr_uuid id;
 
@@ -84,7 +85,8 @@ load_behind(struct wr_control *c)
 		by = wr_fleet_find(&c->fleet->auth->fleet, &id);
 	if (o && (wr_json_get_u64(o, "incarnation", 0) != c->fleet->auth->self.inc || !by ||
 		  (by->flags & WR_FLEET_REMOVED))) {
-		(void)unlinkat(c->node->state_fd, WR_AUTH_BEHIND, 0); /* else it is looked at again */
+		(void)unlinkat(c->node->state_fd, WR_AUTH_BEHIND,
+			       0); /* else it is looked at again */
 		return;
 	}
 	c->fleet->amnesia = true;

@@ -290,8 +290,7 @@ begin_next(struct wr_control *c)
 	struct wr_inbound *s;
 
 	while (p->receiving < c->node->config.replica_parallel && !c->draining) {
-		for (s = p->inbound; s && (s->child.pid || crowded(s) || greedy(s));
-		     s = s->next)
+		for (s = p->inbound; s && (s->child.pid || crowded(s) || greedy(s)); s = s->next)
 			;
 		if (!s)
 			return;

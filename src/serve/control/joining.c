@@ -535,7 +535,8 @@ join(struct wr_control *c, struct wr_req *q, const struct joiner *j, const char 
 	wr_fleet_copy(&f, &c->fleet->auth->fleet);
 	if (wr_catalog_begin(c->fleet->catalog, err) < 0)
 		return -1;
-	if (wr_catalog_join_use(c->fleet->catalog, hash, &j->id, wr_clock_wall().s, &token, err) < 0) {
+	if (wr_catalog_join_use(c->fleet->catalog, hash, &j->id, wr_clock_wall().s, &token, err) <
+	    0) {
 		wr_catalog_abort(c->fleet->catalog);
 		return wrong_join(c, q, err);
 	}

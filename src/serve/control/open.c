@@ -574,7 +574,8 @@ move_go(struct wr_timer *t)
 		move_raise(m);
 }
 
-/* Stopped and saved, or not: from the loop. What goes is what is safe (W5), or he takes the loss. */
+/* Stopped and saved, or not: from the loop. What goes is what is safe (W5), or he takes the loss.
+ */
 static void
 on_saved(struct wr_op_watch *w, const json_t *receipt, const struct wr_err *why)
 {

@@ -36,6 +36,9 @@ struct wr_holding {
 /* In the order of the record. */
 size_t wr_holdings(struct wr_control *c, const struct wr_member_state *ms,
 		   const struct wr_proj_row *row, struct wr_holding out[WR_MEMBERS_MAX]);
+/* Up to when a copy has everything: as known before, and as is told of what it holds now. A clock
+ * that was ahead must not promise the hours until it is so late. */
+int64_t wr_held_until(int64_t before, int64_t told, int64_t now);
 /* The newest point in time up to which all that was closed is on a majority; 0: not known. */
 int64_t wr_recovery_point(const struct wr_record *e, const struct wr_holding *h, size_t count);
 /* By name or id; NULL with err. */

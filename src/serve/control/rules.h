@@ -70,8 +70,7 @@ struct wr_wrongs {
 bool wr_wrongs_too_many(const struct wr_wrongs *w, const struct wr_from *from, uint64_t now_ns,
 			unsigned most);
 /* One more. True if it is the last one that is looked at in its minute. */
-bool wr_wrongs_add(struct wr_wrongs *w, const struct wr_from *from, uint64_t now_ns,
-		   unsigned most);
+bool wr_wrongs_add(struct wr_wrongs *w, const struct wr_from *from, uint64_t now_ns, unsigned most);
 
 /* ---- counters of other nodes (M5) ---- */
 

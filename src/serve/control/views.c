@@ -15,7 +15,7 @@
 struct wr_stream {
 	struct wr_control *c;
 	struct wr_req *q; /* NULL: nobody waits any more */
-	char by[64]; /* who asked */
+	char by[64];      /* who asked */
 	struct wr_child child;
 	bool task;   /* else a view */
 	bool reply;  /* the result is the answer, there is no stream */
