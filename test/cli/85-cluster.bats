@@ -149,10 +149,15 @@ teardown() {
 	safe_in "true 3"
 	power_off c
 	umount c.v
+	# The loop device goes when the last who looks at it does, a little later.
+	detached() { [ -z "$(losetup -j c.disk)" ]; }
+	until_true detached
 	truncate -s 400M c.disk
-	e2fsck -fp c.disk >/dev/null || true
-	resize2fs c.disk >/dev/null 2>&1
+	run e2fsck -fp c.disk
+	((status <= 1))
+	run -0 resize2fs c.disk
 	mount -o loop c.disk c.v
+	[ "$(df --output=size -m c.v | tail -n 1)" -gt 300 ]
 	start_node c
 	all_well ann
 	all_well bob
