@@ -28,14 +28,15 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1:halt_on_error=1}
 unset WARREN_REPO WARREN_CRASH NO_COLOR BUP_DIR GIT_DIR
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC
 
-# name TAB command, one suite per line
+# name TAB command, one suite per line; those that take longest come first, so that no long one is
+# left over at the end.
 suites() {
-	meson introspect --tests "$build" |
-		jq -r '.[] | [.name, (.cmd | @sh)] | @tsv'
-	for f in test/cli/*.bats; do
+	for f in $(printf '%s\n' test/cli/*.bats | sort -r); do
 		[ -e "$f" ] || continue
 		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --formatter tap $f"
 	done
+	meson introspect --tests "$build" |
+		jq -r '.[] | [.name, (.cmd | @sh)] | @tsv'
 }
 
 # A suite that dies, stops short of its plan or fails without saying so has failed.
@@ -94,7 +95,7 @@ why_once() {
 	[ -n "${WARREN_SANITIZED-}" ] || return
 	case $1 in
 	protocol-model) echo "it runs none of our own code" ;;
-	sim_mutants) echo "it is about faults that the simulator is to find" ;;
+	sim | sim_*) echo "the unit tests of the rules run the same code" ;;
 	*) [[ $2 != *.bats ]] || head -n 10 "${2##* }" | sed -n 's/^# once: //p' ;;
 	esac
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: its faults are those of system calls, thousands of them
 # kill -9 at any point, a full disk, an I/O error at the n-th call for every n: the repository still
 # verifies, every earlier snapshot is whole, and the next save simply works.
 

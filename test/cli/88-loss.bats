@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it mostly waits until nodes are given up
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # What a node or a hub has lost, or never heard: nothing is called safe that is not, nothing is overwritten, and there
 # is a way on.
