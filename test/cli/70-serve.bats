@@ -43,6 +43,9 @@ begin_save() {
 	local id pid
 	id=$(api POST "/v1/projects/$1/save" '{}' | jq -r .id)
 	pid=$(op_pid "$id") || return 1
+	until [ "$(state_of "$1")" = saving ]; do
+		kill -0 "$pid" || return 1
+	done
 	kill -STOP "$pid" || return 1
 	echo "$id" >>stopped
 	echo "$id"
