@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it compares what is said; 70 and 72 call the same
 # The commands that ask the daemon, as a new user would try them by hand, wrong input too.
 
 bats_require_minimum_version 1.5.0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: most of it is TLS and refusals, which the unit tests of link and front run too
 # The HTTPS API: who gets in, what tokens open, what strangers cannot do; the OpenAPI document.
 
 bats_require_minimum_version 1.5.0
