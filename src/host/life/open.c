@@ -96,6 +96,11 @@ wr_life_open(struct wr_life *l, bool *out_opened, struct wr_err *err)
 	if (wr_auth_lock(l->auth, &l->project, &lock, err) < 0 ||
 	    wr_auth_load(l->auth, &l->project, &l->ms, err) < 0)
 		goto out;
+	/* A replicate needs no lifecycle lock: it may have been here first. */
+	if (wr_writer_stand(&l->ms, &env, NULL) == WR_WRITER_READY) {
+		rc = 0;
+		goto out;
+	}
 	if (l->ms.has_save)
 		wr_buf_add(&held, l->ms.save_bytes.p, l->ms.save_bytes.len);
 	if (wr_writer_open(&l->ms, &env, stand == WR_WRITER_FETCH ? &fill : NULL, &l->auth->key,
