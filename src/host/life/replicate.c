@@ -196,7 +196,7 @@ struct target {
 	pid_t pid; /* 0: not running */
 	int fd;
 	uint64_t request, end_ns; /* end 0: none */
-	bool ok;
+	bool ok, spare;           /* spare: enough others have it */
 	struct wr_version acked;
 	uint64_t bytes;
 	double seconds;
@@ -438,6 +438,17 @@ reap(struct target *t, bool kill_it)
 	set_state(t, t->ok ? "done" : "failed");
 }
 
+/* S11: as many copies as were asked for are there, this node's own among them. */
+static bool
+enough(const struct wr_life *l, const struct target *t, size_t n)
+{
+	uint64_t copies = wr_life_arg_u64(l, "rf", 0), have = 1;
+
+	for (size_t i = 0; i < n; i++)
+		have += t[i].ok;
+	return copies && have >= copies;
+}
+
 static void
 wait_all(struct wr_life *l, struct target *t, size_t n)
 {
@@ -460,6 +471,9 @@ wait_all(struct wr_life *l, struct target *t, size_t n)
 				continue;
 			if (wr_life_cancelled(l))
 				wr_err_set(&t[i].err, WR_E_CANCELLED, "cancelled");
+			else if (enough(l, t, n))
+				wr_err_set(&t[i].err, WR_E_CANCELLED,
+					   "not waited for: there are copies enough");
 			else if (t[i].end_ns && now > t[i].end_ns)
 				wr_err_set(&t[i].err, WR_E_BUSY,
 					   "still being sent; it goes on by itself");
@@ -498,8 +512,9 @@ tell_target(struct wr_life *l, const struct target *t, json_t *list)
 		wr_json_null(o, "error");
 	} else {
 		wr_json_err(o, "error", &t->err);
-		wr_life_warn(l, "replica %s%s%s%s is behind: %s", name, t->node ? " (" : "",
-			     t->node ? t->node->dc : "", t->node ? ")" : "", t->err.msg);
+		if (!t->spare)
+			wr_life_warn(l, "replica %s%s%s%s is behind: %s", name, t->node ? " (" : "",
+				     t->node ? t->node->dc : "", t->node ? ")" : "", t->err.msg);
 	}
 	if (t->newer)
 		wr_json_str(o, "record", t->newer);
@@ -536,8 +551,6 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 	json_t *names = fill_to ? json_array() : wr_life_arg_list(l, "targets");
 	struct target t[WR_MEMBERS_MAX];
 	struct wr_push_kit kit = {0};
-	/* S11: this node's own and that many others at most; 0: all. */
-	uint64_t copies = wr_life_arg_u64(l, "rf", 0);
 	size_t n = 0;
 	json_t *list;
 
@@ -558,7 +571,7 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 				       .node = wr_fleet_find(&l->auth->fleet, &m->node.id),
 				       .task = WR_TASK_INIT,
 				       .fd = -1};
-		if (!wanted(names, &t[n]) || (copies && n + 1 >= copies))
+		if (!wanted(names, &t[n]))
 			continue;
 		t[n].show = &l->status.target[n];
 		*t[n].show = (struct wr_status_target){.state = "connecting"};
@@ -576,6 +589,8 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 			set_state(&t[i], "failed");
 	wr_push_kit_fini(&kit);
 	wait_all(l, t, n);
+	for (size_t i = 0; i < n; i++)
+		t[i].spare = !t[i].ok && enough(l, t, n);
 	list = wr_json_array(receipt, "replicas");
 	for (size_t i = 0; i < n; i++)
 		tell_target(l, &t[i], list);
