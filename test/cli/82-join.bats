@@ -75,7 +75,7 @@ nodes() {
 	has_event node.token
 	has_event node.joined
 	# The token was told once and is nowhere.
-	run grep -rlaF "${token#wrj_}" n m serve.log
+	run grep -rlaF -e "${token#wrj_}" n m serve.log
 	assert_equal "$output" ""
 }
 
