@@ -529,7 +529,7 @@ has_event() {
 	grep -qx "WARREN_PROJECT=$(project_id ann)" "$env"
 	grep -qx "WARREN_URL=unix:$WARREN_ROOT/run/warren.sock" "$env"
 	token=$(sed -n 's/^WARREN_TOKEN=//p' "$env")
-	run ! grep -aqF "$token" "$WARREN_ROOT"/state/node.db*
+	run ! grep -aqF -e "$token" "$WARREN_ROOT"/state/node.db*
 	if [ "$(id -u)" = 0 ]; then
 		setpriv --reuid=64951 --regid=64951 --clear-groups curl -sS --max-time 30 \
 			--unix-socket "$WARREN_ROOT/run/warren.sock" -H "Authorization: Bearer $token" \

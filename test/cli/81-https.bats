@@ -236,7 +236,7 @@ fronts() {
 	has_event token.revoked
 	# Nowhere but with its owner.
 	stop_daemon
-	run grep -rlaF "${secret#wrt_}" n serve.log
+	run grep -rlaF -e "${secret#wrt_}" n serve.log
 	assert_equal "$output" ""
 }
 
