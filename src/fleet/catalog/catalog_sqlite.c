@@ -6,7 +6,7 @@
  * does not know is kept all the same.
  */
 #include "fleet/catalog/driver.h"
-#include "fleet/catalog/sql.h"
+#include "db/db.h"
 
 #define PROJECT \
 	"id,name,uid,gid,exclusive,deleted,purged,n,settings_rev,record,settings,created,changed"
@@ -56,25 +56,29 @@ static const char *const statements[COUNT] = {
 #undef X
 };
 
+static const char *const formats[] = {
+    "CREATE TABLE node_join(hash TEXT PRIMARY KEY, name TEXT NOT NULL, dc TEXT NOT NULL,"
+    " created INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL,"
+    " node TEXT NOT NULL, rejoin TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE project(id TEXT PRIMARY KEY, name TEXT UNIQUE, uid INTEGER NOT NULL,"
+    " gid INTEGER NOT NULL, exclusive INTEGER NOT NULL, deleted INTEGER NOT NULL,"
+    " purged INTEGER NOT NULL, n BLOB NOT NULL, settings_rev INTEGER NOT NULL,"
+    " record BLOB NOT NULL, settings BLOB NOT NULL, created INTEGER NOT NULL,"
+    " changed INTEGER NOT NULL);"
+    "CREATE INDEX project_uid ON project(uid, purged);"
+    "CREATE TABLE copy(project TEXT NOT NULL, node TEXT NOT NULL, inc INTEGER NOT NULL,"
+    " reported_at INTEGER NOT NULL, n BLOB NOT NULL, held BLOB NOT NULL,"
+    " scan_started INTEGER NOT NULL, repo_bytes INTEGER NOT NULL, tree_bytes INTEGER NOT NULL,"
+    " dirty INTEGER NOT NULL, hidden INTEGER NOT NULL, running INTEGER NOT NULL,"
+    " state INTEGER NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
+    "CREATE INDEX copy_node ON copy(node, inc);",
+};
+
 static const struct wr_db_kind kind = {
     .application = 0x57524354u, /* "WRCT" */
-    .format = 1,
-    .schema =
-	"CREATE TABLE node_join(hash TEXT PRIMARY KEY, name TEXT NOT NULL, dc TEXT NOT NULL,"
-	" created INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL,"
-	" node TEXT NOT NULL, rejoin TEXT NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE project(id TEXT PRIMARY KEY, name TEXT UNIQUE, uid INTEGER NOT NULL,"
-	" gid INTEGER NOT NULL, exclusive INTEGER NOT NULL, deleted INTEGER NOT NULL,"
-	" purged INTEGER NOT NULL, n BLOB NOT NULL, settings_rev INTEGER NOT NULL,"
-	" record BLOB NOT NULL, settings BLOB NOT NULL, created INTEGER NOT NULL,"
-	" changed INTEGER NOT NULL);"
-	"CREATE INDEX project_uid ON project(uid, purged);"
-	"CREATE TABLE copy(project TEXT NOT NULL, node TEXT NOT NULL, inc INTEGER NOT NULL,"
-	" reported_at INTEGER NOT NULL, n BLOB NOT NULL, held BLOB NOT NULL,"
-	" scan_started INTEGER NOT NULL, repo_bytes INTEGER NOT NULL, tree_bytes INTEGER NOT NULL,"
-	" dirty INTEGER NOT NULL, hidden INTEGER NOT NULL, running INTEGER NOT NULL,"
-	" state INTEGER NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
-	"CREATE INDEX copy_node ON copy(node, inc);",
+    .formats = formats,
+    .format_count = WR_ARRAY_LEN(formats),
+    .cache_kib = 8192,
     .statement = statements,
     .statement_count = COUNT,
     .damage_hint = "stop the daemon and move the file away, with its -wal and -shm: projects are "
@@ -101,7 +105,7 @@ cat_open(const char *rest, struct wr_cat_db **out, struct wr_err *err)
 {
 	struct wr_cat_db *d = wr_calloc(1, sizeof(*d));
 
-	if (wr_db_open(rest, &kind, &d->db, err) < 0) {
+	if (wr_db_open(rest, false, &kind, &d->db, err) < 0) {
 		cat_close(d);
 		return -1;
 	}

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "fleet/catalog/sql.h"
+#include "db/db.h"
 #include "sys/clock.h"
 #include "sys/test_dir.h"
 

@@ -33,19 +33,19 @@ trim(struct wr_store *s, const struct wr_uuid *project, int64_t newest, struct w
 	sqlite3_stmt *st;
 
 	if (project && *project->s) {
-		if (wr_sql_get(s, WR_SQL_EVENT_TRIM_OF, &st, err) < 0)
+		if (wr_db_get(&s->db, WR_SQL_EVENT_TRIM_OF, &st, err) < 0)
 			return -1;
-		wr_sql_text(st, 1, project->s);
-		wr_sql_int(st, 2, EVENTS_OF_MAX);
-		if (wr_sql_run(s, WR_SQL_EVENT_TRIM_OF, st, err) < 0)
+		wr_db_text(st, 1, project->s);
+		wr_db_int(st, 2, EVENTS_OF_MAX);
+		if (wr_db_run(&s->db, WR_SQL_EVENT_TRIM_OF, st, err) < 0)
 			return -1;
 	}
 	if (newest <= EVENTS_MAX || newest % TRIM_EVERY)
 		return 0;
-	if (wr_sql_get(s, WR_SQL_EVENT_TRIM, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_EVENT_TRIM, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, EVENTS_MAX - TRIM_EVERY);
-	return wr_sql_run(s, WR_SQL_EVENT_TRIM, st, err);
+	wr_db_int(st, 1, EVENTS_MAX - TRIM_EVERY);
+	return wr_db_run(&s->db, WR_SQL_EVENT_TRIM, st, err);
 }
 
 int
@@ -61,18 +61,18 @@ wr_store_event(struct wr_store *s, const char *who, const struct wr_uuid *projec
 
 	if (wr_store_enter(s, &own, err) < 0)
 		return -1;
-	rc = wr_sql_get(s, WR_SQL_EVENT_PUT, &st, err);
+	rc = wr_db_get(&s->db, WR_SQL_EVENT_PUT, &st, err);
 	if (rc == 0) {
-		wr_sql_int(st, 1, wr_clock_wall().s);
-		wr_sql_text(st, 2, short_who);
-		wr_sql_text(st, 3, project && *project->s ? project->s : NULL);
-		wr_sql_text(st, 4, what);
-		wr_sql_text(st, 5, short_why);
-		wr_sql_text(st, 6, detail);
-		rc = wr_sql_run(s, WR_SQL_EVENT_PUT, st, err);
+		wr_db_int(st, 1, wr_clock_wall().s);
+		wr_db_text(st, 2, short_who);
+		wr_db_text(st, 3, project && *project->s ? project->s : NULL);
+		wr_db_text(st, 4, what);
+		wr_db_text(st, 5, short_why);
+		wr_db_text(st, 6, detail);
+		rc = wr_db_run(&s->db, WR_SQL_EVENT_PUT, st, err);
 	}
 	if (rc == 0)
-		rc = trim(s, project, sqlite3_last_insert_rowid(s->db), err);
+		rc = trim(s, project, sqlite3_last_insert_rowid(s->db.sqlite), err);
 	return wr_store_leave(s, own, rc, err);
 }
 
@@ -81,14 +81,14 @@ static void
 add_event(json_t *list, sqlite3_stmt *st)
 {
 	json_t *o = wr_json_item(list), *detail;
-	const char *project = wr_sql_col_text(st, 3), *text = wr_sql_col_text(st, 6);
+	const char *project = wr_db_col_text(st, 3), *text = wr_db_col_text(st, 6);
 
-	wr_json_i64(o, "seq", wr_sql_col_int(st, 0));
-	wr_json_time(o, "at", wr_sql_col_int(st, 1));
-	wr_json_str(o, "who", wr_sql_col_text(st, 2));
+	wr_json_i64(o, "seq", sqlite3_column_int64(st, 0));
+	wr_json_time(o, "at", sqlite3_column_int64(st, 1));
+	wr_json_str(o, "who", wr_db_col_text(st, 2));
 	wr_json_str(o, "project", *project ? project : NULL);
-	wr_json_str(o, "what", wr_sql_col_text(st, 4));
-	wr_json_str(o, "why", wr_sql_col_text(st, 5));
+	wr_json_str(o, "what", wr_db_col_text(st, 4));
+	wr_json_str(o, "why", wr_db_col_text(st, 5));
 	detail = *text ? wr_json_parse(text, strlen(text), NULL) : NULL;
 	wr_json_take(o, "detail", detail ? detail : json_null());
 }
@@ -104,16 +104,16 @@ wr_store_events(struct wr_store *s, uint64_t since, const struct wr_uuid *projec
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, q, &st, err) < 0)
+	if (wr_db_get(&s->db, q, &st, err) < 0)
 		return -1;
 	if (since != UINT64_MAX)
-		wr_sql_int(st, 1, (int64_t)WR_MIN(since, (uint64_t)INT64_MAX));
+		wr_db_int(st, 1, (int64_t)WR_MIN(since, (uint64_t)INT64_MAX));
 	if (project)
-		wr_sql_text(st, 2, project->s);
-	wr_sql_int(st, 3, limit);
-	while ((rc = wr_sql_step(s, st, err)) > 0)
+		wr_db_text(st, 2, project->s);
+	wr_db_int(st, 3, limit);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0)
 		add_event(list, st);
-	wr_sql_put(s, q, st);
+	wr_db_put(&s->db, q, st);
 	if (rc == 0)
 		*out = wr_steal(&list);
 	return rc;

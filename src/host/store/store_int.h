@@ -3,8 +3,7 @@
 #ifndef WR_STORE_INT_H
 #define WR_STORE_INT_H
 
-#include <sqlite3.h>
-
+#include "db/db.h"
 #include "host/store/store.h"
 
 #define WR_PROJ_COLUMNS                                                                  \
@@ -22,9 +21,6 @@
 
 /* Every statement there is; prepared when first used, then kept. */
 #define WR_SQL_TABLE(X)                                                                            \
-	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
-	X(COMMIT, "COMMIT")                                                                        \
-	X(ROLLBACK, "ROLLBACK")                                                                    \
 	X(PROJ_PUT,                                                                                \
 	  "INSERT INTO project(" WR_PROJ_COLUMNS                                                   \
 	  ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,"   \
@@ -114,36 +110,9 @@ enum wr_sql {
 };
 
 struct wr_store {
-	sqlite3 *db;
-	char *path;
+	struct wr_db db;
 	bool in_group; /* between begin and commit or abort of the caller */
-	sqlite3_stmt *kept[WR_SQL_COUNT];
 };
-
-/* A statement ready to be bound. One that is running (a callback asks again) is made a second time.
- */
-int wr_sql_get(struct wr_store *s, enum wr_sql q, sqlite3_stmt **out, struct wr_err *err);
-/* Back to be used again; NULL is fine. */
-void wr_sql_put(struct wr_store *s, enum wr_sql q, sqlite3_stmt *st);
-/* 1: a row; 0: no more; -1. */
-int wr_sql_step(struct wr_store *s, sqlite3_stmt *st, struct wr_err *err);
-/* All of it, and back. */
-int wr_sql_run(struct wr_store *s, enum wr_sql q, sqlite3_stmt *st, struct wr_err *err);
-/* What the database just said, as an error. */
-int wr_sql_fail(struct wr_store *s, struct wr_err *err);
-
-/* Parameters count from 1. Text and bytes stay the caller's and must live until the statement is
- * put back; NULL text is NULL. */
-void wr_sql_text(sqlite3_stmt *st, int at, const char *text);
-void wr_sql_int(sqlite3_stmt *st, int at, int64_t v);
-void wr_sql_blob(sqlite3_stmt *st, int at, const void *p, size_t len);
-/* Columns count from 0. Text: "" for NULL, borrowed until the next step. */
-const char *wr_sql_col_text(sqlite3_stmt *st, int at);
-int64_t wr_sql_col_int(sqlite3_stmt *st, int at);
-/* A number that only we have written, made to fit. */
-uint32_t wr_sql_col_u32(sqlite3_stmt *st, int at);
-/* Copied, cut to the buffer. */
-void wr_sql_col_copy(sqlite3_stmt *st, int at, char *out, size_t size);
 
 /* Several statements as one change, be there a group of the caller's or not. */
 int wr_store_enter(struct wr_store *s, bool *out_own, struct wr_err *err);

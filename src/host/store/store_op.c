@@ -15,7 +15,7 @@ static char *
 dup_or_null(sqlite3_stmt *st, int at)
 {
 	return sqlite3_column_type(st, at) == SQLITE_NULL ? NULL
-							  : wr_strdup(wr_sql_col_text(st, at));
+							  : wr_strdup(wr_db_col_text(st, at));
 }
 
 /* In the order of WR_OP_COLUMNS. */
@@ -23,20 +23,20 @@ static void
 read_row(sqlite3_stmt *st, struct wr_op_row *r)
 {
 	memset(r, 0, sizeof(*r));
-	wr_sql_col_copy(st, 0, r->id.s, sizeof(r->id.s));
-	wr_sql_col_copy(st, 1, r->project.s, sizeof(r->project.s));
-	r->kind = wr_op_kind_parse(wr_sql_col_text(st, 2));
-	r->state = wr_op_state_parse(wr_sql_col_text(st, 3));
-	wr_sql_col_copy(st, 4, r->by, sizeof(r->by));
-	r->args = wr_strdup(wr_sql_col_text(st, 5));
-	r->created = wr_sql_col_int(st, 6);
-	r->started = wr_sql_col_int(st, 7);
-	r->finished = wr_sql_col_int(st, 8);
-	wr_sql_col_copy(st, 9, r->proc, sizeof(r->proc));
-	r->joined = wr_sql_col_u32(st, 10);
+	wr_db_col_copy(st, 0, r->id.s, sizeof(r->id.s));
+	wr_db_col_copy(st, 1, r->project.s, sizeof(r->project.s));
+	r->kind = wr_op_kind_parse(wr_db_col_text(st, 2));
+	r->state = wr_op_state_parse(wr_db_col_text(st, 3));
+	wr_db_col_copy(st, 4, r->by, sizeof(r->by));
+	r->args = wr_strdup(wr_db_col_text(st, 5));
+	r->created = sqlite3_column_int64(st, 6);
+	r->started = sqlite3_column_int64(st, 7);
+	r->finished = sqlite3_column_int64(st, 8);
+	wr_db_col_copy(st, 9, r->proc, sizeof(r->proc));
+	r->joined = wr_db_col_u32(st, 10);
 	r->receipt = dup_or_null(st, 11);
 	r->error = dup_or_null(st, 12);
-	wr_sql_col_copy(st, 13, r->step, sizeof(r->step));
+	wr_db_col_copy(st, 13, r->step, sizeof(r->step));
 }
 
 int
@@ -45,23 +45,23 @@ wr_store_op_put(struct wr_store *s, const struct wr_op_row *r, struct wr_err *er
 	sqlite3_stmt *st;
 
 	wr_assert(r->kind != WR_OP_NONE && r->state != WR_OPS_UNSET);
-	if (wr_sql_get(s, WR_SQL_OP_PUT, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_OP_PUT, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, r->id.s);
-	wr_sql_text(st, 2, r->project.s);
-	wr_sql_text(st, 3, wr_op_kind_name(r->kind));
-	wr_sql_text(st, 4, wr_op_state_name(r->state));
-	wr_sql_text(st, 5, r->by);
-	wr_sql_text(st, 6, r->args ? r->args : "{}");
-	wr_sql_int(st, 7, r->created);
-	wr_sql_int(st, 8, r->started);
-	wr_sql_int(st, 9, r->finished);
-	wr_sql_text(st, 10, r->proc);
-	wr_sql_int(st, 11, r->joined);
-	wr_sql_text(st, 12, r->receipt);
-	wr_sql_text(st, 13, r->error);
-	wr_sql_text(st, 14, r->step);
-	return wr_sql_run(s, WR_SQL_OP_PUT, st, err);
+	wr_db_text(st, 1, r->id.s);
+	wr_db_text(st, 2, r->project.s);
+	wr_db_text(st, 3, wr_op_kind_name(r->kind));
+	wr_db_text(st, 4, wr_op_state_name(r->state));
+	wr_db_text(st, 5, r->by);
+	wr_db_text(st, 6, r->args ? r->args : "{}");
+	wr_db_int(st, 7, r->created);
+	wr_db_int(st, 8, r->started);
+	wr_db_int(st, 9, r->finished);
+	wr_db_text(st, 10, r->proc);
+	wr_db_int(st, 11, r->joined);
+	wr_db_text(st, 12, r->receipt);
+	wr_db_text(st, 13, r->error);
+	wr_db_text(st, 14, r->step);
+	return wr_db_run(&s->db, WR_SQL_OP_PUT, st, err);
 }
 
 int
@@ -78,15 +78,15 @@ wr_store_op_find(struct wr_store *s, const char *ref, struct wr_op_row *out, str
 		wr_err_set(err, WR_E_INVALID, "'%s' is no id of an operation", WR_Q(ref));
 		return wr_err_hint(err, "an id, or at least its first 4 characters");
 	}
-	if (wr_sql_get(s, WR_SQL_OP_BY_PREFIX, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_OP_BY_PREFIX, &st, err) < 0)
 		return -1;
 	wr_id_range_end(ref, end);
-	wr_sql_text(st, 1, ref);
-	wr_sql_text(st, 2, end);
-	while ((rc = wr_sql_step(s, st, err)) > 0)
+	wr_db_text(st, 1, ref);
+	wr_db_text(st, 2, end);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0)
 		if (n++ == 0)
 			read_row(st, &r);
-	wr_sql_put(s, WR_SQL_OP_BY_PREFIX, st);
+	wr_db_put(&s->db, WR_SQL_OP_BY_PREFIX, st);
 	if (rc == 0 && n == 1) {
 		*out = r;
 		return 0;
@@ -111,14 +111,14 @@ wr_store_op_each(struct wr_store *s, const struct wr_uuid *project, enum wr_op_s
 	sqlite3_stmt *st;
 	int rc, end = 0;
 
-	if (wr_sql_get(s, q, &st, err) < 0)
+	if (wr_db_get(&s->db, q, &st, err) < 0)
 		return -1;
 	if (project)
-		wr_sql_text(st, 1, project->s);
+		wr_db_text(st, 1, project->s);
 	if (state)
-		wr_sql_text(st, 2, wr_op_state_name(state));
-	wr_sql_int(st, 3, limit ? (int64_t)limit : -1);
-	while (end == 0 && (rc = wr_sql_step(s, st, err)) != 0) {
+		wr_db_text(st, 2, wr_op_state_name(state));
+	wr_db_int(st, 3, limit ? (int64_t)limit : -1);
+	while (end == 0 && (rc = wr_db_step(&s->db, st, err)) != 0) {
 		struct wr_op_row r;
 
 		if (rc < 0) {
@@ -129,7 +129,7 @@ wr_store_op_each(struct wr_store *s, const struct wr_uuid *project, enum wr_op_s
 		end = fn(ctx, &r, err);
 		wr_op_row_fini(&r);
 	}
-	wr_sql_put(s, q, st);
+	wr_db_put(&s->db, q, st);
 	return end;
 }
 
@@ -142,16 +142,16 @@ surplus(struct wr_store *s, const struct wr_uuid *project, uint32_t keep, struct
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_OP_SURPLUS, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_OP_SURPLUS, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, project ? project->s : "");
-	wr_sql_int(st, 2, keep);
-	while ((rc = wr_sql_step(s, st, err)) > 0) {
+	wr_db_text(st, 1, project ? project->s : "");
+	wr_db_int(st, 2, keep);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0) {
 		wr_grow(out, &cap, *out_count + 1, sizeof(**out));
-		wr_sql_col_copy(st, 0, (*out)[*out_count].s, sizeof((*out)->s));
+		wr_db_col_copy(st, 0, (*out)[*out_count].s, sizeof((*out)->s));
 		++*out_count;
 	}
-	wr_sql_put(s, WR_SQL_OP_SURPLUS, st);
+	wr_db_put(&s->db, WR_SQL_OP_SURPLUS, st);
 	return rc;
 }
 
@@ -170,11 +170,11 @@ wr_store_op_trim(struct wr_store *s, const struct wr_uuid *project, uint32_t kee
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		sqlite3_stmt *st;
 
-		rc = wr_sql_get(s, WR_SQL_OP_DROP, &st, err);
+		rc = wr_db_get(&s->db, WR_SQL_OP_DROP, &st, err);
 		if (rc < 0)
 			break;
-		wr_sql_text(st, 1, ids[i].s);
-		rc = wr_sql_run(s, WR_SQL_OP_DROP, st, err);
+		wr_db_text(st, 1, ids[i].s);
+		rc = wr_db_run(&s->db, WR_SQL_OP_DROP, st, err);
 	}
 	if (wr_store_leave(s, own, rc, err) < 0) {
 		free(ids);

@@ -17,55 +17,55 @@ static void
 read_row(sqlite3_stmt *st, struct wr_proj_row *r)
 {
 	memset(r, 0, sizeof(*r));
-	wr_sql_col_copy(st, 0, r->id.s, sizeof(r->id.s));
-	wr_sql_col_copy(st, 1, r->name, sizeof(r->name));
-	r->tree_vol = wr_sql_col_u32(st, 2);
-	r->repo_vol = wr_sql_col_u32(st, 3);
-	r->uid = wr_sql_col_u32(st, 4);
-	r->gid = wr_sql_col_u32(st, 5);
-	r->exclusive = wr_sql_col_int(st, 6);
-	r->desired = wr_sql_col_int(st, 7);
-	r->autostart = wr_sql_col_int(st, 8);
-	r->created = wr_sql_col_int(st, 9);
-	r->deleted = wr_sql_col_int(st, 10);
-	r->save_began = wr_sql_col_int(st, 11);
-	r->save_ended = wr_sql_col_int(st, 12);
-	r->save_ok = wr_sql_col_int(st, 13);
-	wr_sql_col_copy(st, 14, r->commit, sizeof(r->commit));
-	wr_sql_col_copy(st, 15, r->snapshot, sizeof(r->snapshot));
-	r->files = (uint64_t)wr_sql_col_int(st, 16);
-	r->bytes = (uint64_t)wr_sql_col_int(st, 17);
-	r->repo_bytes = (uint64_t)wr_sql_col_int(st, 18);
-	r->used = wr_sql_col_int(st, 19);
-	r->settings = wr_strdup(wr_sql_col_text(st, 20));
-	r->holders = wr_strdup(wr_sql_col_text(st, 21));
+	wr_db_col_copy(st, 0, r->id.s, sizeof(r->id.s));
+	wr_db_col_copy(st, 1, r->name, sizeof(r->name));
+	r->tree_vol = wr_db_col_u32(st, 2);
+	r->repo_vol = wr_db_col_u32(st, 3);
+	r->uid = wr_db_col_u32(st, 4);
+	r->gid = wr_db_col_u32(st, 5);
+	r->exclusive = sqlite3_column_int64(st, 6);
+	r->desired = sqlite3_column_int64(st, 7);
+	r->autostart = sqlite3_column_int64(st, 8);
+	r->created = sqlite3_column_int64(st, 9);
+	r->deleted = sqlite3_column_int64(st, 10);
+	r->save_began = sqlite3_column_int64(st, 11);
+	r->save_ended = sqlite3_column_int64(st, 12);
+	r->save_ok = sqlite3_column_int64(st, 13);
+	wr_db_col_copy(st, 14, r->commit, sizeof(r->commit));
+	wr_db_col_copy(st, 15, r->snapshot, sizeof(r->snapshot));
+	r->files = (uint64_t)sqlite3_column_int64(st, 16);
+	r->bytes = (uint64_t)sqlite3_column_int64(st, 17);
+	r->repo_bytes = (uint64_t)sqlite3_column_int64(st, 18);
+	r->used = sqlite3_column_int64(st, 19);
+	r->settings = wr_strdup(wr_db_col_text(st, 20));
+	r->holders = wr_strdup(wr_db_col_text(st, 21));
 }
 
 static void
 bind_row(sqlite3_stmt *st, const struct wr_proj_row *r)
 {
-	wr_sql_text(st, 1, r->id.s);
-	wr_sql_text(st, 2, r->name);
-	wr_sql_int(st, 3, r->tree_vol);
-	wr_sql_int(st, 4, r->repo_vol);
-	wr_sql_int(st, 5, r->uid);
-	wr_sql_int(st, 6, r->gid);
-	wr_sql_int(st, 7, r->exclusive);
-	wr_sql_int(st, 8, r->desired);
-	wr_sql_int(st, 9, r->autostart);
-	wr_sql_int(st, 10, r->created);
-	wr_sql_int(st, 11, r->deleted);
-	wr_sql_int(st, 12, r->save_began);
-	wr_sql_int(st, 13, r->save_ended);
-	wr_sql_int(st, 14, r->save_ok);
-	wr_sql_text(st, 15, r->commit);
-	wr_sql_text(st, 16, r->snapshot);
-	wr_sql_int(st, 17, (int64_t)r->files);
-	wr_sql_int(st, 18, (int64_t)r->bytes);
-	wr_sql_int(st, 19, (int64_t)r->repo_bytes);
-	wr_sql_int(st, 20, r->used);
-	wr_sql_text(st, 21, r->settings ? r->settings : "{}");
-	wr_sql_text(st, 22, r->holders ? r->holders : "[]");
+	wr_db_text(st, 1, r->id.s);
+	wr_db_text(st, 2, r->name);
+	wr_db_int(st, 3, r->tree_vol);
+	wr_db_int(st, 4, r->repo_vol);
+	wr_db_int(st, 5, r->uid);
+	wr_db_int(st, 6, r->gid);
+	wr_db_int(st, 7, r->exclusive);
+	wr_db_int(st, 8, r->desired);
+	wr_db_int(st, 9, r->autostart);
+	wr_db_int(st, 10, r->created);
+	wr_db_int(st, 11, r->deleted);
+	wr_db_int(st, 12, r->save_began);
+	wr_db_int(st, 13, r->save_ended);
+	wr_db_int(st, 14, r->save_ok);
+	wr_db_text(st, 15, r->commit);
+	wr_db_text(st, 16, r->snapshot);
+	wr_db_int(st, 17, (int64_t)r->files);
+	wr_db_int(st, 18, (int64_t)r->bytes);
+	wr_db_int(st, 19, (int64_t)r->repo_bytes);
+	wr_db_int(st, 20, r->used);
+	wr_db_text(st, 21, r->settings ? r->settings : "{}");
+	wr_db_text(st, 22, r->holders ? r->holders : "[]");
 }
 
 int
@@ -75,13 +75,13 @@ wr_store_proj_put(struct wr_store *s, const struct wr_proj_row *r, struct wr_err
 	sqlite3_stmt *st;
 	bool taken;
 
-	if (wr_sql_get(s, WR_SQL_PROJ_PUT, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_PROJ_PUT, &st, err) < 0)
 		return -1;
 	bind_row(st, r);
-	if (wr_sql_run(s, WR_SQL_PROJ_PUT, st, &why) == 0)
+	if (wr_db_run(&s->db, WR_SQL_PROJ_PUT, st, &why) == 0)
 		return 0;
 	/* Nothing else in the row is unique. */
-	taken = sqlite3_extended_errcode(s->db) == SQLITE_CONSTRAINT_UNIQUE;
+	taken = sqlite3_extended_errcode(s->db.sqlite) == SQLITE_CONSTRAINT_UNIQUE;
 	if (err)
 		*err = why;
 	if (!taken)
@@ -100,18 +100,18 @@ not_found(struct wr_store *s, const char *ref, bool trashed, struct wr_err *err)
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_PROJ_NAMES, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_PROJ_NAMES, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, trashed);
-	while ((rc = wr_sql_step(s, st, err)) > 0) {
-		unsigned c = wr_near_cost(ref, wr_sql_col_text(st, 0));
+	wr_db_int(st, 1, trashed);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0) {
+		unsigned c = wr_near_cost(ref, wr_db_col_text(st, 0));
 
 		if (c < cost) {
 			cost = c;
-			wr_sql_col_copy(st, 0, best, sizeof(best));
+			wr_db_col_copy(st, 0, best, sizeof(best));
 		}
 	}
-	wr_sql_put(s, WR_SQL_PROJ_NAMES, st);
+	wr_db_put(&s->db, WR_SQL_PROJ_NAMES, st);
 	if (rc < 0)
 		return -1;
 	wr_err_set(err, WR_E_NOT_FOUND, "there is no project '%s'", WR_Q(ref));
@@ -128,13 +128,13 @@ find_exact(struct wr_store *s, enum wr_sql q, const char *ref, bool trashed,
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, q, &st, err) < 0)
+	if (wr_db_get(&s->db, q, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, ref);
-	rc = wr_sql_step(s, st, err);
+	wr_db_text(st, 1, ref);
+	rc = wr_db_step(&s->db, st, err);
 	if (rc > 0)
 		read_row(st, &r);
-	wr_sql_put(s, q, st);
+	wr_db_put(&s->db, q, st);
 	if (rc < 0)
 		return -1;
 	if (rc == 0)
@@ -160,20 +160,20 @@ find_prefix(struct wr_store *s, const char *ref, bool trashed, struct wr_proj_ro
 	char end[40];
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_PROJ_BY_PREFIX, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_PROJ_BY_PREFIX, &st, err) < 0)
 		return -1;
 	wr_id_range_end(ref, end);
-	wr_sql_text(st, 1, ref);
-	wr_sql_text(st, 2, end);
-	wr_sql_int(st, 3, trashed);
-	while ((rc = wr_sql_step(s, st, err)) > 0) {
+	wr_db_text(st, 1, ref);
+	wr_db_text(st, 2, end);
+	wr_db_int(st, 3, trashed);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0) {
 		if (n++ == 0)
 			read_row(st, &r);
 		if (n <= 5)
-			wr_buf_addf(&names, "%s%s (%s)", n > 1 ? ", " : "", wr_sql_col_text(st, 1),
-				    wr_sql_col_text(st, 0));
+			wr_buf_addf(&names, "%s%s (%s)", n > 1 ? ", " : "", wr_db_col_text(st, 1),
+				    wr_db_col_text(st, 0));
 	}
-	wr_sql_put(s, WR_SQL_PROJ_BY_PREFIX, st);
+	wr_db_put(&s->db, WR_SQL_PROJ_BY_PREFIX, st);
 	if (rc == 0 && n == 1) {
 		*out = r;
 		return 0;
@@ -216,13 +216,13 @@ wr_store_proj_by_uid(struct wr_store *s, uint32_t uid, struct wr_proj_row *out, 
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_PROJ_BY_UID, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_PROJ_BY_UID, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, uid);
-	while ((rc = wr_sql_step(s, st, err)) > 0)
+	wr_db_int(st, 1, uid);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0)
 		if (n++ == 0)
 			read_row(st, &r);
-	wr_sql_put(s, WR_SQL_PROJ_BY_UID, st);
+	wr_db_put(&s->db, WR_SQL_PROJ_BY_UID, st);
 	if (rc == 0 && n == 1) {
 		*out = r;
 		return 0;
@@ -247,9 +247,9 @@ wr_store_proj_each(struct wr_store *s, int what, wr_proj_fn fn, void *ctx, struc
 
 	wr_assert(what >= 0 && what < (int)WR_ARRAY_LEN(of));
 	q = of[what];
-	if (wr_sql_get(s, q, &st, err) < 0)
+	if (wr_db_get(&s->db, q, &st, err) < 0)
 		return -1;
-	while (end == 0 && (rc = wr_sql_step(s, st, err)) != 0) {
+	while (end == 0 && (rc = wr_db_step(&s->db, st, err)) != 0) {
 		struct wr_proj_row r;
 
 		if (rc < 0) {
@@ -260,7 +260,7 @@ wr_store_proj_each(struct wr_store *s, int what, wr_proj_fn fn, void *ctx, struc
 		end = fn(ctx, &r, err);
 		wr_proj_row_fini(&r);
 	}
-	wr_sql_put(s, q, st);
+	wr_db_put(&s->db, q, st);
 	return end;
 }
 
@@ -275,15 +275,15 @@ wr_store_proj_drop(struct wr_store *s, const struct wr_uuid *id, struct wr_err *
 
 	if (wr_store_enter(s, &own, err) < 0)
 		return -1;
-	if (wr_sql_get(s, WR_SQL_TOMB_PUT, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOMB_PUT, &st, err) < 0)
 		goto out;
-	wr_sql_text(st, 1, id->s);
-	wr_sql_int(st, 2, wr_clock_wall().s);
-	if (wr_sql_run(s, WR_SQL_TOMB_PUT, st, err) < 0 ||
-	    wr_sql_get(s, WR_SQL_PROJ_DROP, &st, err) < 0)
+	wr_db_text(st, 1, id->s);
+	wr_db_int(st, 2, wr_clock_wall().s);
+	if (wr_db_run(&s->db, WR_SQL_TOMB_PUT, st, err) < 0 ||
+	    wr_db_get(&s->db, WR_SQL_PROJ_DROP, &st, err) < 0)
 		goto out;
-	wr_sql_text(st, 1, id->s);
-	if (wr_sql_run(s, WR_SQL_PROJ_DROP, st, err) == 0)
+	wr_db_text(st, 1, id->s);
+	if (wr_db_run(&s->db, WR_SQL_PROJ_DROP, st, err) == 0)
 		rc = wr_store_token_drop(s, id, NULL, err);
 out:
 	return wr_store_leave(s, own, rc, err);
@@ -299,19 +299,20 @@ wr_store_uid_next(struct wr_store *s, uint32_t first, uint32_t last, uint64_t ke
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_TOMB_TRIM, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOMB_TRIM, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, until);
-	if (wr_sql_run(s, WR_SQL_TOMB_TRIM, st, err) < 0 ||
-	    wr_sql_get(s, WR_SQL_UIDS, &st, err) < 0)
+	wr_db_int(st, 1, until);
+	if (wr_db_run(&s->db, WR_SQL_TOMB_TRIM, st, err) < 0 ||
+	    wr_db_get(&s->db, WR_SQL_UIDS, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, first);
-	wr_sql_int(st, 2, last);
-	wr_sql_int(st, 3, until);
+	wr_db_int(st, 1, first);
+	wr_db_int(st, 2, last);
+	wr_db_int(st, 3, until);
 	/* Ascending, each once: the first that is not next leaves a gap. */
-	while ((rc = wr_sql_step(s, st, err)) > 0 && wr_sql_col_int(st, 0) == (int64_t)next)
+	while ((rc = wr_db_step(&s->db, st, err)) > 0 &&
+	       sqlite3_column_int64(st, 0) == (int64_t)next)
 		next++;
-	wr_sql_put(s, WR_SQL_UIDS, st);
+	wr_db_put(&s->db, WR_SQL_UIDS, st);
 	if (rc < 0)
 		return -1;
 	if (next > last) {

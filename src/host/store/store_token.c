@@ -60,16 +60,16 @@ put(struct wr_store *s, const struct wr_token_row *t, const uint8_t hash[HASH_BY
 {
 	sqlite3_stmt *st;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_PUT, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_PUT, &st, err) < 0)
 		return -1;
-	wr_sql_blob(st, 1, hash, HASH_BYTES);
-	wr_sql_int(st, 2, t->scope);
-	wr_sql_text(st, 3, t->project.s);
-	wr_sql_text(st, 4, t->purpose);
-	wr_sql_int(st, 5, t->asked);
-	wr_sql_int(st, 6, t->created);
-	wr_sql_int(st, 7, t->expires);
-	return wr_sql_run(s, WR_SQL_TOKEN_PUT, st, err);
+	wr_db_blob(st, 1, hash, HASH_BYTES);
+	wr_db_int(st, 2, t->scope);
+	wr_db_text(st, 3, t->project.s);
+	wr_db_text(st, 4, t->purpose);
+	wr_db_int(st, 5, t->asked);
+	wr_db_int(st, 6, t->created);
+	wr_db_int(st, 7, t->expires);
+	return wr_db_run(&s->db, WR_SQL_TOKEN_PUT, st, err);
 }
 
 static int
@@ -77,12 +77,12 @@ replace(struct wr_store *s, const struct wr_token_row *t, struct wr_err *err)
 {
 	sqlite3_stmt *st;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_REPLACE, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_REPLACE, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, t->scope);
-	wr_sql_text(st, 2, t->project.s);
-	wr_sql_text(st, 3, t->purpose);
-	return wr_sql_run(s, WR_SQL_TOKEN_REPLACE, st, err);
+	wr_db_int(st, 1, t->scope);
+	wr_db_text(st, 2, t->project.s);
+	wr_db_text(st, 3, t->purpose);
+	return wr_db_run(&s->db, WR_SQL_TOKEN_REPLACE, st, err);
 }
 
 int
@@ -117,10 +117,10 @@ trim(struct wr_store *s, int64_t before, struct wr_err *err)
 {
 	sqlite3_stmt *st;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_TRIM, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_TRIM, &st, err) < 0)
 		return -1;
-	wr_sql_int(st, 1, before);
-	return wr_sql_run(s, WR_SQL_TOKEN_TRIM, st, err);
+	wr_db_int(st, 1, before);
+	return wr_db_run(&s->db, WR_SQL_TOKEN_TRIM, st, err);
 }
 
 /* Is there room for one more? project NULL: among all. */
@@ -131,13 +131,13 @@ room(struct wr_store *s, const char *project, int64_t most, struct wr_err *err)
 	int64_t n = 0;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_COUNT, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_COUNT, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, project);
-	rc = wr_sql_step(s, st, err);
+	wr_db_text(st, 1, project);
+	rc = wr_db_step(&s->db, st, err);
 	if (rc > 0)
-		n = wr_sql_col_int(st, 0);
-	wr_sql_put(s, WR_SQL_TOKEN_COUNT, st);
+		n = sqlite3_column_int64(st, 0);
+	wr_db_put(&s->db, WR_SQL_TOKEN_COUNT, st);
 	if (rc < 0 || n < most)
 		return rc < 0 ? -1 : 0;
 	wr_err_set(err, WR_E_LIMIT, "there are %" PRId64 " tokens %s", n,
@@ -181,14 +181,14 @@ row_of(sqlite3_stmt *st, struct wr_token_row *t, uint8_t hash[HASH_BYTES])
 	if (!p || sqlite3_column_bytes(st, 0) != HASH_BYTES)
 		return false;
 	memcpy(hash, p, HASH_BYTES);
-	*t = (struct wr_token_row){.scope = (enum wr_scope)wr_sql_col_int(st, 1),
-				   .asked = wr_sql_col_int(st, 4) != 0,
-				   .created = wr_sql_col_int(st, 5),
-				   .expires = wr_sql_col_int(st, 6),
-				   .used = wr_sql_col_int(st, 7)};
+	*t = (struct wr_token_row){.scope = (enum wr_scope)sqlite3_column_int64(st, 1),
+				   .asked = sqlite3_column_int64(st, 4) != 0,
+				   .created = sqlite3_column_int64(st, 5),
+				   .expires = sqlite3_column_int64(st, 6),
+				   .used = sqlite3_column_int64(st, 7)};
 	short_of(hash, t->id, sizeof(t->id));
-	wr_sql_col_copy(st, 2, t->project.s, sizeof(t->project.s));
-	wr_sql_col_copy(st, 3, t->purpose, sizeof(t->purpose));
+	wr_db_col_copy(st, 2, t->project.s, sizeof(t->project.s));
+	wr_db_col_copy(st, 3, t->purpose, sizeof(t->purpose));
 	return t->scope > WR_SCOPE_NONE && t->scope <= WR_SCOPE_ADMIN;
 }
 
@@ -201,17 +201,17 @@ wr_store_token_each(struct wr_store *s, const struct wr_uuid *project, wr_token_
 	sqlite3_stmt *st;
 	int rc;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_EACH, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_EACH, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, project ? project->s : NULL);
-	while ((rc = wr_sql_step(s, st, err)) > 0) {
+	wr_db_text(st, 1, project ? project->s : NULL);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0) {
 		if (!row_of(st, &t, hash))
 			continue;
 		rc = fn(ctx, &t, err);
 		if (rc)
 			break;
 	}
-	wr_sql_put(s, WR_SQL_TOKEN_EACH, st);
+	wr_db_put(&s->db, WR_SQL_TOKEN_EACH, st);
 	return rc;
 }
 
@@ -249,18 +249,18 @@ find(struct wr_store *s, const char *prefix, struct wr_token_row *out, uint8_t h
 		return wr_err_hint(err, "its first four or more hex digits, as in 'warren token "
 					"list'; not the token itself");
 	}
-	if (wr_sql_get(s, WR_SQL_TOKEN_BY_PREFIX, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_BY_PREFIX, &st, err) < 0)
 		return -1;
-	wr_sql_blob(st, 1, low, sizeof(low));
-	wr_sql_blob(st, 2, high, sizeof(high));
-	rc = wr_sql_step(s, st, err);
+	wr_db_blob(st, 1, low, sizeof(low));
+	wr_db_blob(st, 2, high, sizeof(high));
+	rc = wr_db_step(&s->db, st, err);
 	if (rc > 0 && !row_of(st, &t, hash))
 		rc = 0;
 	if (rc > 0) {
-		more = wr_sql_step(s, st, err);
+		more = wr_db_step(&s->db, st, err);
 		more = more > 0 && row_of(st, &second, other);
 	}
-	wr_sql_put(s, WR_SQL_TOKEN_BY_PREFIX, st);
+	wr_db_put(&s->db, WR_SQL_TOKEN_BY_PREFIX, st);
 	if (rc < 0)
 		return -1;
 	if (rc == 0)
@@ -288,10 +288,11 @@ wr_store_token_revoke(struct wr_store *s, const char *prefix, struct wr_err *err
 	struct wr_token_row t;
 	sqlite3_stmt *st;
 
-	if (find(s, prefix, &t, hash, err) < 0 || wr_sql_get(s, WR_SQL_TOKEN_REVOKE, &st, err) < 0)
+	if (find(s, prefix, &t, hash, err) < 0 ||
+	    wr_db_get(&s->db, WR_SQL_TOKEN_REVOKE, &st, err) < 0)
 		return -1;
-	wr_sql_blob(st, 1, hash, sizeof(hash));
-	return wr_sql_run(s, WR_SQL_TOKEN_REVOKE, st, err);
+	wr_db_blob(st, 1, hash, sizeof(hash));
+	return wr_db_run(&s->db, WR_SQL_TOKEN_REVOKE, st, err);
 }
 
 /* Once a day, and as a hint only: it need not be durable, and a failure is none of the call's. */
@@ -300,12 +301,12 @@ note_use(struct wr_store *s, const uint8_t hash[HASH_BYTES], int64_t day)
 {
 	sqlite3_stmt *st;
 
-	if (s->in_group || wr_sql_get(s, WR_SQL_TOKEN_USED, &st, NULL) < 0)
+	if (s->in_group || wr_db_get(&s->db, WR_SQL_TOKEN_USED, &st, NULL) < 0)
 		return;
 	wr_store_relax(s, true);
-	wr_sql_blob(st, 1, hash, HASH_BYTES);
-	wr_sql_int(st, 2, day);
-	(void)wr_sql_run(s, WR_SQL_TOKEN_USED, st, NULL);
+	wr_db_blob(st, 1, hash, HASH_BYTES);
+	wr_db_int(st, 2, day);
+	(void)wr_db_run(&s->db, WR_SQL_TOKEN_USED, st, NULL);
 	wr_store_relax(s, false);
 }
 
@@ -326,17 +327,17 @@ wr_store_token_check(struct wr_store *s, const char *token, int64_t now, enum wr
 	    strncmp(token, PREFIX, strlen(PREFIX)) != 0)
 		return wr_err_set(err, WR_E_DENIED, denied);
 	hash_of(token, hash);
-	if (wr_sql_get(s, WR_SQL_TOKEN_BY_HASH, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_BY_HASH, &st, err) < 0)
 		return -1;
-	wr_sql_blob(st, 1, hash, sizeof(hash));
-	rc = wr_sql_step(s, st, err);
+	wr_db_blob(st, 1, hash, sizeof(hash));
+	rc = wr_db_step(&s->db, st, err);
 	if (rc > 0) {
-		scope = wr_sql_col_int(st, 0);
-		wr_sql_col_copy(st, 1, project.s, sizeof(project.s));
-		expires = wr_sql_col_int(st, 2);
-		used = wr_sql_col_int(st, 3);
+		scope = sqlite3_column_int64(st, 0);
+		wr_db_col_copy(st, 1, project.s, sizeof(project.s));
+		expires = sqlite3_column_int64(st, 2);
+		used = sqlite3_column_int64(st, 3);
 	}
-	wr_sql_put(s, WR_SQL_TOKEN_BY_HASH, st);
+	wr_db_put(&s->db, WR_SQL_TOKEN_BY_HASH, st);
 	if (rc < 0)
 		return -1;
 	if (rc == 0 || (expires && now >= expires) || scope <= WR_SCOPE_NONE ||
@@ -357,9 +358,9 @@ wr_store_token_drop(struct wr_store *s, const struct wr_uuid *project, const cha
 {
 	sqlite3_stmt *st;
 
-	if (wr_sql_get(s, WR_SQL_TOKEN_DROP, &st, err) < 0)
+	if (wr_db_get(&s->db, WR_SQL_TOKEN_DROP, &st, err) < 0)
 		return -1;
-	wr_sql_text(st, 1, project ? project->s : "");
-	wr_sql_text(st, 2, purpose);
-	return wr_sql_run(s, WR_SQL_TOKEN_DROP, st, err);
+	wr_db_text(st, 1, project ? project->s : "");
+	wr_db_text(st, 2, purpose);
+	return wr_db_run(&s->db, WR_SQL_TOKEN_DROP, st, err);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fleet/catalog/sql.h"
+#include "db/db.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -70,6 +70,8 @@ wr_db_get(struct wr_db *d, size_t q, sqlite3_stmt **out, struct wr_err *err)
 void
 wr_db_put(struct wr_db *d, size_t q, sqlite3_stmt *st)
 {
+	if (!st)
+		return;
 	/* What they give is the error that step gave before. */
 	if (st != d->kept[q]) {
 		(void)sqlite3_finalize(st);
@@ -126,12 +128,18 @@ wr_db_blob(sqlite3_stmt *st, int at, const void *p, size_t len)
 	wr_assert(rc == SQLITE_OK);
 }
 
-void
-wr_db_col_copy(sqlite3_stmt *st, int at, char *out, size_t size)
+const char *
+wr_db_col_text(sqlite3_stmt *st, int at)
 {
 	const unsigned char *p = sqlite3_column_text(st, at);
 
-	snprintf(out, size, "%s", p ? (const char *)p : "");
+	return p ? (const char *)p : "";
+}
+
+void
+wr_db_col_copy(sqlite3_stmt *st, int at, char *out, size_t size)
+{
+	snprintf(out, size, "%s", wr_db_col_text(st, at));
 }
 
 uint32_t
@@ -178,6 +186,13 @@ wr_db_commit(struct wr_db *d, struct wr_err *err)
 	return -1;
 }
 
+void
+wr_db_relax(struct wr_db *d, bool on)
+{
+	/* Where that fails they are durable, as always. */
+	(void)exec(d, on ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", NULL);
+}
+
 /* ---- opening ---- */
 
 /* The first value of a row. */
@@ -199,23 +214,28 @@ ask(struct wr_db *d, const char *text, int64_t *out_number, char *out_text, size
 	return rc < 0 ? -1 : 0;
 }
 
+/* From format `have` (0: an empty file) to ours, all or nothing. */
 static int
-make_schema(struct wr_db *d, struct wr_err *err)
+upgrade(struct wr_db *d, size_t have, struct wr_err *err)
 {
 	char stamp[96];
+	int rc = 0;
 
-	snprintf(stamp, sizeof(stamp), "PRAGMA application_id=%" PRIu32 "; PRAGMA user_version=%d;",
-		 d->kind->application, d->kind->format);
+	snprintf(stamp, sizeof(stamp),
+		 "PRAGMA application_id=%" PRIu32 "; PRAGMA user_version=%zu;",
+		 d->kind->application, d->kind->format_count);
 	if (wr_db_begin(d, err) < 0)
 		return -1;
-	if (exec(d, d->kind->schema, err) == 0 && exec(d, stamp, err) == 0)
+	for (size_t i = have; rc == 0 && i < d->kind->format_count; i++)
+		rc = exec(d, d->kind->formats[i], err);
+	if (rc == 0 && exec(d, stamp, err) == 0)
 		return wr_db_commit(d, err);
 	wr_db_rollback(d);
 	return -1;
 }
 
 static int
-check_format(struct wr_db *d, struct wr_err *err)
+check_format(struct wr_db *d, bool read_only, struct wr_err *err)
 {
 	int64_t application, format, tables;
 
@@ -223,18 +243,22 @@ check_format(struct wr_db *d, struct wr_err *err)
 	    ask(d, "PRAGMA user_version", &format, NULL, 0, err) < 0 ||
 	    ask(d, "SELECT count(*) FROM sqlite_schema", &tables, NULL, 0, err) < 0)
 		return -1;
+	if (!tables && !format && read_only)
+		return wr_err_set(err, WR_E_NOT_FOUND, "'%s' is empty", WR_Q(d->path));
 	if (!tables && !format)
-		return make_schema(d, err);
+		return upgrade(d, 0, err);
 	if (application != d->kind->application || format < 1)
 		return damaged(d, "this is something else", err);
-	if (format > d->kind->format) {
+	if (format > (int64_t)d->kind->format_count) {
 		wr_err_set(err, WR_E_UNSUPPORTED,
-			   "'%s' has format %" PRId64 ", this program reads up to %d",
-			   WR_Q(d->path), format, d->kind->format);
+			   "'%s' has format %" PRId64 ", this program reads up to %zu",
+			   WR_Q(d->path), format, d->kind->format_count);
 		return wr_err_hint(err,
 				   "a newer release wrote it; run that release or a later one");
 	}
-	return 0;
+	if (format == (int64_t)d->kind->format_count || read_only)
+		return 0;
+	return upgrade(d, (size_t)format, err);
 }
 
 static int
@@ -249,9 +273,10 @@ check_damage(struct wr_db *d, struct wr_err *err)
 
 /* SQLite would make the file with the caller's umask, and follow a link. */
 static int
-make_file(const char *path, struct wr_err *err)
+make_file(const char *path, bool read_only, struct wr_err *err)
 {
-	int fd = open(path, O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_RDWR | O_CREAT, (mode_t)0600);
+	int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR | O_CREAT);
+	int fd = open(path, flags, (mode_t)0600);
 	struct stat st;
 	bool plain;
 
@@ -263,30 +288,38 @@ make_file(const char *path, struct wr_err *err)
 }
 
 int
-wr_db_open(const char *path, const struct wr_db_kind *kind, struct wr_db *out, struct wr_err *err)
+wr_db_open(const char *path, bool read_only, const struct wr_db_kind *kind, struct wr_db *out,
+	   struct wr_err *err)
 {
+	const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+			  (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
+	char frame[160];
+
 	*out = (struct wr_db){.kind = kind,
 			      .path = wr_strdup(path),
 			      .kept = wr_calloc(kind->statement_count, sizeof(*out->kept))};
-	if (make_file(path, err) < 0)
+	if (make_file(path, read_only, err) < 0)
 		return -1;
-	if (sqlite3_open_v2(path, &out->sqlite,
-			    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_READWRITE,
-			    NULL))
+	if (sqlite3_open_v2(path, &out->sqlite, flags, NULL))
 		return fail(out, err);
 	(void)sqlite3_busy_timeout(out->sqlite, BUSY_MS);
 	(void)sqlite3_db_config(out->sqlite, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	if (exec(out,
-		 "PRAGMA trusted_schema=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;"
+	snprintf(frame, sizeof(frame),
+		 "PRAGMA trusted_schema=OFF; PRAGMA cache_size=-%u; PRAGMA temp_store=MEMORY;"
 		 "PRAGMA mmap_size=0;",
-		 err) < 0)
+		 kind->cache_kib);
+	if (exec(out, frame, err) < 0)
 		return -1;
 	/* DURABLE: a commit is on disk when it returns. The mode of the journal stays in the file,
 	 * so nothing is written before we know whose it is. */
-	if (check_format(out, err) < 0 || exec(out,
-					       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-					       "PRAGMA journal_size_limit=4194304;",
-					       err) < 0)
+	if (check_format(out, read_only, err) < 0)
+		return -1;
+	if (read_only)
+		return 0;
+	if (exec(out,
+		 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+		 "PRAGMA journal_size_limit=4194304;",
+		 err) < 0)
 		return -1;
 	return check_damage(out, err);
 }
