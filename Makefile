@@ -15,6 +15,8 @@ DEPS_DEMO = bup rsync jq
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
 	python3 xxd curl openssl iproute2 faketime spin
+DEPS_DEB = dpkg-dev jq
+DEPS_VM = qemu-system-x86 debootstrap e2fsprogs xfsprogs btrfs-progs
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
 DEPS_BENCH = restic borgbackup casync iperf3
@@ -35,6 +37,10 @@ deps-demo:
 	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_DEMO)
 deps-check:
 	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_CHECK)
+deps-deb:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_DEB)
+deps-vm:
+	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_DEB) $(DEPS_VM)
 deps-lint:
 	@tools/deps.sh install $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_LINT)
 deps-fuzz:
@@ -61,6 +67,15 @@ check-asan: deps-check
 	@ninja -C build-asan all meson-test-prereq
 	@tools/check.sh build-asan $(ONLY)
 
+# Guests with a kernel, file systems and an init of their own, see test/vm/README.md.
+check-vm: deps-vm
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=true -Dprefix=/usr
+	@ninja -C $(BUILD) all quota_conform cgroup_test runner_test
+	@echo "Guests in QEMU, with Debian's kernel; their images lie in $(BUILD)/vm"
+	@test/vm/image $(BUILD)/vm
+	@tools/check.sh --vm $(BUILD) $(ONLY)
+
 fuzz: deps-fuzz
 	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dtests=false \
 		-Dfuzz=true -Dbuildtype=debugoptimized
@@ -85,8 +100,14 @@ install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
 	DESTDIR='$(DESTDIR)' meson install -C $(BUILD)
 
+deb: deps-deb
+	@$(MAKE) --no-print-directory all
+	@meson configure $(BUILD) -Dprefix=/usr
+	@ninja -C $(BUILD)
+	@packaging/deb.sh $(BUILD)
+
 clean:
 	rm -rf $(BUILD) build-asan build-fuzz
 
-.PHONY: all deps deps-demo deps-check deps-lint deps-fuzz deps-bench demo check check-asan fuzz \
-	bench lint format install clean
+.PHONY: all deps deps-demo deps-check deps-deb deps-vm deps-lint deps-fuzz deps-bench demo check check-asan check-vm \
+	fuzz bench lint format install deb clean

@@ -3,12 +3,18 @@
 # Run every suite against a build and count: the unit tests that meson knows and the bats files of
 # test/cli, all through TAP.
 #   check.sh BUILD [PART]   PART: only suites whose name contains it
+#   check.sh --vm BUILD     instead of them the guests of test/vm
 # Suites run side by side, except bats files that say "# alone" in their first ten lines: those
 # measure time or use what there is only one of.  "# once: REASON" there: not repeated with
 # sanitizers, because it runs little of our own code and takes long.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
+guests=
+if [ "$1" = --vm ]; then
+	guests="guest quota"
+	shift
+fi
 build=$1
 part=${2-}
 # Many suites wait more than they work.
@@ -31,6 +37,13 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC
 # name TAB command, one suite per line; those that take longest come first, so that no long one is
 # left over at the end.
 suites() {
+	local f
+	if [ -n "$guests" ]; then
+		for f in $guests; do
+			printf 'vm-%s\t%s\n' "$f" "test/vm/run $f $build"
+		done
+		return
+	fi
 	for f in $(printf '%s\n' test/cli/*.bats | sort -r); do
 		[ -e "$f" ] || continue
 		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --formatter tap $f"

@@ -48,8 +48,8 @@ licence() {
 }
 
 scripts() {
-	find tools test bench .ci -type f \( -name '*.sh' -o -name '*.bash' -o -name '*.bats' \) 2>/dev/null
-	grep -rlE '^#!/bin/(ba)?sh' tools test bench .ci 2>/dev/null | grep -vE '\.(sh|bash|bats)$'
+	find tools test bench packaging .ci -type f \( -name '*.sh' -o -name '*.bash' -o -name '*.bats' \) 2>/dev/null
+	grep -rlE '^#!/bin/(ba)?sh' tools test bench packaging .ci 2>/dev/null | grep -vE '\.(sh|bash|bats)$'
 }
 
 headers_alone() {

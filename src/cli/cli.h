@@ -78,6 +78,8 @@ int wr_cmd_node_show(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_node_set(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_node_remove(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_audit(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_hub_force(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_hub_permit_loss(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_replica_add(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_replica_remove(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_replicate(const struct wr_args *a, struct wr_err *err);

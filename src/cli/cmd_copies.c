@@ -21,25 +21,25 @@ add_name(struct wr_table *t, const char *s)
 }
 
 void
-wr_copies_targets(struct wr_ask *r, const struct wr_args *a)
+wr_copies_nodes(struct wr_ask *r, const struct wr_args *a, const char *name)
 {
 	const char *const *list;
-	size_t n = wr_arg_list(a, "targets", &list), count = 0, cap = 0;
-	char **name = NULL;
+	size_t n = wr_arg_list(a, name, &list), count = 0, cap = 0;
+	char **node = NULL;
 
 	for (size_t i = 0; i < n; i++)
 		for (const char *s = list[i]; *s;) {
 			size_t len = strcspn(s, ",");
 
-			wr_grow(&name, &cap, count + 1, sizeof(*name));
+			wr_grow(&node, &cap, count + 1, sizeof(*node));
 			if (len)
-				name[count++] = wr_asprintf("%.*s", (int)len, s);
+				node[count++] = wr_asprintf("%.*s", (int)len, s);
 			s += len + (s[len] == ',');
 		}
-	wr_ask_list(r, "targets", (const char *const *)name, count);
+	wr_ask_list(r, name, (const char *const *)node, count);
 	for (size_t i = 0; i < count; i++)
-		free(name[i]);
-	free(name);
+		free(node[i]);
+	free(node);
 }
 
 /* "12 s ago" */
@@ -79,7 +79,7 @@ wr_cmd_replicate(const struct wr_args *a, struct wr_err *err)
 
 	if (wr_about_begin(&b, a, WR_API_REPLICATE, err) < 0)
 		return -1;
-	wr_copies_targets(&b.req, a);
+	wr_copies_nodes(&b.req, a, "targets");
 	return wr_operate(&b.client, a, &b.req, err);
 }
 
@@ -341,6 +341,14 @@ fleet_text(const json_t *o)
 	printf("\n");
 	if (!wr_json_get_bool(o, "whole", true))
 		wr_remark("only what this node holds; a hub shows all");
+	if (wr_json_get_bool(o, "recovering", false)) {
+		WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+
+		json_array_foreach(wr_json_get_arr(o, "missing"), i, p)
+		    wr_buf_addf(&names, "%s%s", i ? ", " : "", json_string_value(p));
+		wr_remark("recovering: the hub does not know yet what lies on %s",
+			  WR_Q(wr_buf_str(&names)));
+	}
 }
 
 int

@@ -7,8 +7,6 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <mntent.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -20,7 +18,11 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/out.h"
+#include "host/ident/ident.h"
 #include "host/node/node.h"
+#include "host/quota/quota.h"
+#include "sys/getent.h"
+#include "sys/fs.h"
 #include "sys/sandbox.h"
 
 #define FULL_PERCENT 85 /* of space and inodes: the first of the marks at which work is refused */
@@ -94,32 +96,6 @@ check_kernel(struct doctor *d)
 	      walls & WR_WALL_SECCOMP ? "there" : "not there");
 }
 
-/* The type and the options of the mount that holds path; false if unknown. */
-static bool
-mount_of(const char *path, char type[64], char options[512])
-{
-	FILE *f = setmntent("/proc/self/mounts", "re");
-	struct mntent m;
-	char text[4096];
-	size_t best = 0;
-
-	if (!f)
-		return false;
-	while (getmntent_r(f, &m, text, sizeof(text))) {
-		size_t n = strlen(m.mnt_dir);
-		bool root = n == 1;
-
-		if (strncmp(path, m.mnt_dir, n) != 0 || (!root && path[n] && path[n] != '/') ||
-		    n < best)
-			continue;
-		best = n;
-		snprintf(type, 64, "%s", m.mnt_type);
-		snprintf(options, 512, "%s", m.mnt_opts);
-	}
-	endmntent(f);
-	return best > 0;
-}
-
 static void
 check_cgroup(struct doctor *d)
 {
@@ -184,6 +160,7 @@ check_user(struct doctor *d, const struct wr_node *n)
 {
 	const char *user = n && *n->user ? n->user : "warren";
 	bool root = geteuid() == 0, there;
+	struct wr_getent_entry e;
 	WR_SCOPED(wr_freep)
 	char *command = wr_asprintf("adduser --system --group --no-create-home %s", user);
 	uint64_t number;
@@ -194,9 +171,55 @@ check_user(struct doctor *d, const struct wr_node *n)
 	      (unsigned)geteuid());
 	if (!root)
 		return;
-	there = getpwnam(user) || wr_parse_u64(user, &number, NULL) == 0;
+	there = wr_parse_u64(user, &number, NULL) == 0 ||
+		wr_getent_by_name(false, user, &e) == WR_GETENT_FOUND;
 	found(d, "user", there, "nobody can own the repositories, so no node can be made", command,
 	      "%s%s", user, there ? "" : " does not exist");
+}
+
+/* ---- identities ---- */
+
+/* Nobody has that name, so every service has to be asked. */
+#define NO_ACCOUNT "warren-doctor-asks"
+
+static void
+check_names(struct doctor *d)
+{
+	WR_SCOPED(wr_freep) char *services = wr_getent_services("passwd");
+	struct wr_getent_entry e;
+	enum wr_getent_answer a = wr_getent_by_name(false, NO_ACCOUNT, &e);
+
+	found(d, "names", a != WR_GETENT_FAILED,
+	      "projects of identity nss are started by the numbers that were stored, and owners "
+	      "are saved by number; nothing waits for it",
+	      "getent passwd " NO_ACCOUNT "; the services stand in /etc/nsswitch.conf",
+	      a == WR_GETENT_FAILED ? "%s: %s" : "%s answer%s", services,
+	      a == WR_GETENT_FAILED ? wr_getent_why() : "");
+}
+
+static void
+check_uids(struct doctor *d, const struct wr_node *n)
+{
+	WR_SCOPED(wr_ident_taken_fini) struct wr_ident_taken taken = {0}, doubtful = {0};
+	const uint32_t first = n->config.uid_first, last = n->config.uid_last;
+	const struct wr_ident_range *r = NULL;
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_ident_taken_load(n, &taken, &err) < 0 ||
+	    wr_ident_doubtful_load(n, &doubtful, &err) < 0) {
+		found(d, "uids", false, "no project of identity range can be made", NULL, "%s",
+		      err.msg);
+		return;
+	}
+	r = wr_ident_taken_find(&taken, first, last);
+	if (!r)
+		r = wr_ident_taken_find(&doubtful, first, last);
+	found(d, "uids", !r,
+	      "numbers that others have are left out; those that others take later are then two "
+	      "users' at once",
+	      "set [node] uid_range in warren.conf for new projects",
+	      r ? "%u-%u, of which %u-%u are %s" : "%u-%u", first, last, r ? r->first : 0,
+	      r ? r->last : 0, r ? r->whose : "");
 }
 
 static void
@@ -233,32 +256,36 @@ check_space(struct doctor *d, const char *name, const char *path)
 	      wr_fmt_bytes((uint64_t)s.f_bavail * s.f_frsize).s, used, inodes);
 }
 
+/* What the volume's file system keeps of a project's limits; nothing is turned on by looking. */
 static void
-check_quota(struct doctor *d, const char *path)
+check_quota(struct doctor *d, const struct wr_node *n, const char *path)
 {
-	char type[64], options[512];
-	WR_SCOPED(wr_freep) char *command = NULL;
-	bool ok = false;
+	WR_SCOPED(wr_quota_close) struct wr_quota q = WR_QUOTA_INIT;
+	WR_SCOPED(wr_freep) char *projects = wr_asprintf("%s/projects", path);
+	WR_SCOPED(wr_closep) int fd = open(projects, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct wr_err err = WR_ERR_INIT;
+	bool wanted = strcmp(n->config.volume_quota, "none") != 0;
 
-	if (!mount_of(path, type, options)) {
-		found(d, "file system", false, NULL, NULL, "'%s': unknown", path);
+	if (fd < 0) {
+		found(d, "quota", false, NULL, NULL, "'%s' does not answer", projects);
 		return;
 	}
-	if (!strcmp(type, "btrfs")) {
-		ok = true;
-	} else if (!strcmp(type, "ext4")) {
-		ok = strstr(options, "prjquota");
-		command = wr_asprintf("umount %s; tune2fs -O project,quota -Q prjquota DEVICE; "
-				      "mount -o prjquota DEVICE %s",
-				      path, path);
-	} else if (!strcmp(type, "xfs")) {
-		ok = strstr(options, "prjquota") || strstr(options, "pquota");
-		command = wr_asprintf("umount %s; mount -o prjquota DEVICE %s", path, path);
-	} else {
-		command = wr_strdup("put the volume on btrfs, ext4 or xfs");
+	/* The descriptor of STATE is for marking trees, which nobody does here. */
+	if (wr_quota_open(fd, fd, path, n->config.volume_quota, false, &q, &err) < 0) {
+		found(d, "quota", false, NULL, NULL, "%s", err.msg);
+		return;
 	}
-	found(d, "quota", ok, "limits of disk and files are kept but not enforced", command,
-	      "%s: %s%s", path, type, ok ? "" : " without quota of projects");
+	if (!q.caps.bytes)
+		found(
+		    d, "quota", !wanted,
+		    "limits of disk and files are kept in the settings, and nothing enforces them",
+		    *q.hint ? q.hint : NULL, "%s: driver %s: %s", path, q.caps.driver, q.why);
+	else
+		found(d, "quota", !*q.why,
+		      "processes that Warren did not start could leave their limits",
+		      *q.hint ? q.hint : NULL, "%s: driver %s: bytes%s%s%s%s%s", path,
+		      q.caps.driver, q.caps.inodes ? ", files" : "", q.caps.df ? ", df" : "",
+		      q.caps.tamperproof ? ", tamperproof" : "", *q.why ? "; " : "", q.why);
 }
 
 static void
@@ -277,7 +304,7 @@ check_node(struct doctor *d, const struct wr_args *a, const struct wr_node *n,
 	}
 	found(d, "node", true, NULL, NULL, "%s (%s), data centre %s", n->name, n->id.s, n->dc);
 	for (size_t i = 0; i < n->volume_count; i++) {
-		check_quota(d, n->volume[i].path);
+		check_quota(d, n, n->volume[i].path);
 		check_space(d, "space", n->volume[i].path);
 	}
 	check_space(d, "space", n->state_path);
@@ -329,6 +356,9 @@ wr_cmd_doctor(const struct wr_args *a, struct wr_err *err)
 	check_cgroup(&d);
 	check_fuse(&d);
 	check_user(&d, n);
+	check_names(&d);
+	if (n && n->root_mode)
+		check_uids(&d, n);
 	check_clock(&d);
 	check_library(&d, "libmicrohttpd", "libmicrohttpd.so.12", "the daemon cannot answer anyone",
 		      "apt install libmicrohttpd12");

@@ -135,6 +135,7 @@ print_node(const json_t *n)
 	print_line("incarnation", inc);
 	print_line("peer", wr_json_get_str(n, "peer", NULL));
 	print_line("api", wr_json_get_str(n, "api", NULL));
+	print_line("names", wr_json_get_str(n, "names", NULL));
 	print_line("weight", weight);
 	print_line("flags", flags);
 	print_line("key", wr_json_get_str(n, "key", NULL));
@@ -268,7 +269,8 @@ ask_yes_no(struct wr_ask *r, const struct wr_args *a, const char *name)
 int
 wr_cmd_node_set(const struct wr_args *a, struct wr_err *err)
 {
-	static const char *const names[] = {"weight", "draining", "experimental", "peer", "api"};
+	static const char *const names[] = {"weight", "draining", "experimental",
+					    "peer",   "api",      "names"};
 	WR_SCOPED(wr_client_fini) struct wr_client c = {0};
 	WR_SCOPED(wr_ask_fini) struct wr_ask r = {0};
 	bool any = false;
@@ -287,6 +289,7 @@ wr_cmd_node_set(const struct wr_args *a, struct wr_err *err)
 	ask_yes_no(&r, a, "experimental");
 	wr_ask_str(&r, "peer", wr_arg_str(a, "peer"));
 	wr_ask_str(&r, "api", wr_arg_str(a, "api"));
+	wr_ask_str(&r, "names", wr_arg_str(a, "names"));
 	return change(a, &c, &r, "is set; other nodes hear of it from this one", err);
 }
 

@@ -78,7 +78,7 @@ wr_cmd_save(const struct wr_args *a, struct wr_err *err)
 		return -1;
 	wr_ask_str(&b.req, "tag", wr_arg_str(a, "tag"));
 	wr_ask_str(&b.req, "message", wr_arg_str(a, "message"));
-	wr_copies_targets(&b.req, a);
+	wr_copies_nodes(&b.req, a, "targets");
 	if (wr_arg_u64(a, "replicate-wait", 0))
 		wr_ask_u64(&b.req, "replicate_wait", wr_arg_u64(a, "replicate-wait", 0));
 	return wr_operate(&b.client, a, &b.req, err);
@@ -242,6 +242,8 @@ wr_cmd_create(const struct wr_args *a, struct wr_err *err)
 		wr_ask_u64(&b.req, "uid", wr_arg_u64(a, "uid", 0));
 	if (wr_arg_str(a, "gid"))
 		wr_ask_u64(&b.req, "gid", wr_arg_u64(a, "gid", 0));
+	wr_ask_str(&b.req, "identity", wr_arg_str(a, "identity"));
+	wr_ask_str(&b.req, "account", wr_arg_str(a, "account"));
 	wr_ask_str(&b.req, "volume", wr_arg_str(a, "volume"));
 	wr_ask_str(&b.req, "id", wr_arg_str(a, "id"));
 	add_wait(&b.req, a);

@@ -210,6 +210,48 @@ settings_rows(struct wr_table *t, const json_t *p)
 }
 
 static void
+identity_text(const json_t *p, char *out, size_t size)
+{
+	const char *account = wr_json_get_str(p, "account", NULL),
+		   *how = wr_json_get_str(p, "accounts", "none"),
+		   *driver = wr_json_get_str(p, "identity", "unknown");
+
+	if (!account)
+		snprintf(out, size, "%s", driver);
+	else if (!strcmp(driver, "nss") || !strcmp(how, "none"))
+		snprintf(out, size, "%s, account %s", driver, account);
+	else
+		snprintf(out, size, "%s, account %s (%s)", driver, account, how);
+}
+
+/* What keeps the limits, or that nothing does. */
+static void
+limits_row(struct wr_table *t, const json_t *p)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	const json_t *l = wr_json_get_obj(p, "limits");
+	const char *driver = wr_json_get_str(l, "driver", "none");
+	const char *why = wr_json_get_str(l, "why", NULL);
+	const char *grace = wr_json_get_str(l, "grace", NULL);
+
+	if (!wr_json_get_bool(l, "bytes", false)) {
+		wr_buf_addf(&b, "%s, nothing is enforced%s%s", driver, why ? ": " : "",
+			    why ? why : "");
+		row(t, "limits", wr_buf_str(&b));
+		return;
+	}
+	wr_buf_addf(&b, "%s: bytes%s%s", driver,
+		    wr_json_get_bool(l, "inodes", false) ? ", files" : "",
+		    wr_json_get_bool(l, "tamperproof", false) ? ", tamperproof" : "");
+	if (json_is_integer(json_object_get(l, "used")))
+		wr_buf_addf(&b, "; %s used", wr_fmt_bytes(wr_json_get_u64(l, "used", 0)).s);
+	if (grace)
+		wr_buf_addf(&b, " of %s, grace %s", wr_fmt_bytes(wr_json_get_u64(l, "limit", 0)).s,
+			    grace);
+	row(t, "limits", wr_buf_str(&b));
+}
+
+static void
 show_text(const json_t *p)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf state = WR_BUF_INIT, labels = WR_BUF_INIT;
@@ -232,6 +274,8 @@ show_text(const json_t *p)
 	snprintf(text, sizeof(text), "uid %" PRIu64 ", gid %" PRIu64, wr_json_get_u64(p, "uid", 0),
 		 wr_json_get_u64(p, "gid", 0));
 	row(&t, "user", text);
+	identity_text(p, text, sizeof(text));
+	row(&t, "identity", text);
 	row(&t, "labels", wr_buf_str(&labels));
 	row(&t, "held by", wr_buf_str(&holders));
 	if (processes) {
@@ -248,6 +292,7 @@ show_text(const json_t *p)
 	row(&t, "files", text);
 	row(&t, "history", wr_fmt_bytes(wr_json_get_u64(p, "repo_bytes", 0)).s);
 	row(&t, "volume", wr_json_get_str(p, "volume", NULL));
+	limits_row(&t, p);
 	row(&t, "created", wr_json_get_str(p, "created", NULL));
 	settings_rows(&t, p);
 	wr_table_print(&t);

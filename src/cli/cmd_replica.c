@@ -37,6 +37,8 @@ change(const struct wr_args *a, const char *what, struct wr_err *err)
 	if (wr_about_begin(&b, a, WR_API_REPLICAS, err) < 0)
 		return -1;
 	wr_ask_str(&b.req, what, node);
+	if (add)
+		wr_ask_flag(&b.req, "witness", wr_arg_flag(a, "witness"));
 	if (add && wr_arg_u64(a, "wait", 0))
 		wr_ask_u64(&b.req, "wait", wr_arg_u64(a, "wait", 0));
 	if (wr_client_ask(&b.client, &b.req, NULL, &o, err) < 0)
@@ -66,79 +68,4 @@ int
 wr_cmd_replica_remove(const struct wr_args *a, struct wr_err *err)
 {
 	return change(a, "remove", err);
-}
-
-/* ---- audit ---- */
-
-static void
-print_damage(const json_t *copy)
-{
-	const json_t *list = wr_json_get_arr(copy, "damage"), *d;
-	size_t i;
-
-	json_array_foreach(list, i, d)
-	{
-		printf("  ");
-		print_name(wr_json_get_str(copy, "name", "?"));
-		printf(": ");
-		print_name(json_string_value(d) ? json_string_value(d) : "?");
-		putchar('\n');
-	}
-}
-
-static void
-print_audit(const json_t *o)
-{
-	static const char *const heads[] = {"NODE", "DC", "COPY", "VERSION", "OBJECTS", "BYTES"};
-	const json_t *list = wr_json_get_arr(o, "copies"), *k;
-	struct wr_table t;
-	size_t i;
-
-	wr_table_init(&t, "llllrr", wr_out_tty() ? heads : NULL);
-	json_array_foreach(list, i, k)
-	{
-		const char *name = wr_json_get_str(k, "name", "?");
-
-		wr_table_add_name(&t, name, strlen(name));
-		wr_table_add(&t, wr_json_get_str(k, "dc", "?"));
-		wr_table_add(&t, wr_json_get_str(k, "is", "?"));
-		wr_table_add(&t, wr_json_get_str(k, "version", "-"));
-		wr_table_addf(&t, "%" PRIu64, wr_json_get_u64(k, "objects", 0));
-		wr_table_addf(&t, "%" PRIu64, wr_json_get_u64(k, "bytes", 0));
-	}
-	wr_table_print(&t);
-	wr_table_fini(&t);
-	json_array_foreach(list, i, k)
-	{
-		const char *why = wr_json_get_str(wr_json_get_obj(k, "error"), "message", NULL);
-
-		print_damage(k);
-		if (why) {
-			printf("  ");
-			print_name(wr_json_get_str(k, "name", "?"));
-			printf(": ");
-			print_name(why);
-			putchar('\n');
-		}
-	}
-}
-
-int
-wr_cmd_audit(const struct wr_args *a, struct wr_err *err)
-{
-	WR_SCOPED(wr_about_fini) struct wr_about b = {0};
-	WR_SCOPED(wr_json_freep) json_t *o = NULL;
-	uint64_t wrong;
-
-	if (wr_about_begin(&b, a, WR_API_AUDIT, err) < 0)
-		return -1;
-	wr_ask_flag(&b.req, "data", wr_arg_flag(a, "data"));
-	if (wr_client_ask(&b.client, &b.req, NULL, &o, err) < 0)
-		return -1;
-	wrong = wr_json_get_u64(o, "wrong", 0);
-	if (!wr_out_json() && !wr_out_quiet())
-		print_audit(o);
-	if (wr_out_json() && wr_json_print(wr_steal(&o), err) < 0)
-		return -1;
-	return wrong ? 3 : 0;
 }

@@ -385,6 +385,12 @@ start_text(const json_t *o)
 	if (wr_json_get_str(o, "finished_restore", NULL))
 		printf("  finished  a restore that had been interrupted\n");
 	print_count(o, "skel", "missing files of the template copied");
+	if (wr_json_get_bool(wr_json_get_obj(o, "limits"), "enforced", false)) {
+		const json_t *l = wr_json_get_obj(o, "limits");
+
+		printf("  disk      %s used of ", wr_fmt_bytes(wr_json_get_u64(l, "used", 0)).s);
+		printf("%s\n", wr_fmt_bytes(wr_json_get_u64(l, "disk", 0)).s);
+	}
 	if (processes)
 		printf("  running   %s %s\n", wr_fmt_count(processes).s,
 		       processes == 1 ? "process" : "processes");
@@ -484,8 +490,11 @@ purge_text(const json_t *o)
 
 	printf("removed ");
 	print_member(o, "name");
-	printf(" for good: %s files, %s\n", wr_fmt_count(wr_json_get_u64(o, "files", 0)).s,
-	       wr_fmt_bytes(wr_json_get_u64(o, "bytes", 0)).s);
+	printf(" for good: ");
+	/* A subvolume goes as a whole: nobody counts what was in it. */
+	if (json_is_integer(json_object_get(o, "files")))
+		printf("%s files, ", wr_fmt_count(wr_json_get_u64(o, "files", 0)).s);
+	printf("%s\n", wr_fmt_bytes(wr_json_get_u64(o, "bytes", 0)).s);
 	if (!json_array_size(kept))
 		return;
 	printf("other nodes keep theirs until its time in their trash is over:");

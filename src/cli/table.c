@@ -163,6 +163,7 @@ static const struct wr_opt serve_opts[] = {
 	END,
 };
 
+static const char *const identities[] = {"range", "nss", "fixed", "derived", NULL};
 static const struct wr_opt create_opts[] = {
 	STR("name", 0, "NAME", "the project's name (default: made from its id)"),
 	DIR("from", "DIR", "import the files of DIR, or with --adopt its history"),
@@ -171,6 +172,8 @@ static const struct wr_opt create_opts[] = {
 	LIST("set", "KEY=VALUE", "give it this setting, see settings; may be given again"),
 	NUM("uid", "N", 0, UINT32_MAX - 1, "number of its user (default: the next free one)"),
 	NUM("gid", "N", 0, UINT32_MAX - 1, "number of its group (default: that of the user)"),
+	CHOICE("identity", "DRIVER", identities, "where its user comes from"),
+	STR("account", 0, "NAME", "the name of its user (default: the project's)"),
 	STR("volume", 0, "VOLUME", "put it on this volume (default: the one with most room)"),
 	STR("id", 0, "UUID", "its id (default: a new one)"),
 	BUSY_WAIT,
@@ -390,6 +393,12 @@ static const struct wr_opt node_set_opts[] = {
 	CHOICE("experimental", "WHETHER", yes_no, "its copies count for nothing"),
 	STR("peer", 0, "HOST:PORT", "where other nodes reach it"),
 	STR("api", 0, "HOST:PORT", "where its HTTPS API is"),
+	STR("names", 0, "NAME,...", "what its certificate may say that it is"),
+	END,
+};
+
+static const struct wr_opt permit_loss_opts[] = {
+	STR("node", 0, "NODE", "the node that may go on without them; needed"),
 	END,
 };
 
@@ -399,7 +408,9 @@ static const struct wr_opt node_remove_opts[] = {
 };
 
 static const struct wr_opt audit_opts[] = {
+	FLAG("all", 0, "every project whose files are kept here, one line each"),
 	FLAG("data", 0, "read and hash every object, not only the structure"),
+	FLAG("repair", 0, "refill a copy that is marked as damaged now, without a pause"),
 	END,
 };
 
@@ -407,11 +418,21 @@ static const struct wr_opt replica_add_opts[] = {
 	STR("node", 0, "NODE", "the node that is to hold a copy; needed"),
 	{.name = "wait", .kind = WR_OPT_DURATION, .value = "TIME", .max = 86400,
 	 .help = "wait so long until it has everything and counts (default: do not wait)"},
+	FLAG("witness", 0, "it is to vote only, and to hold no copy"),
 	END,
 };
 
 static const struct wr_opt replica_remove_opts[] = {
 	STR("node", 0, "NODE", "the node that is to hold none any more; needed"),
+	END,
+};
+
+static const struct wr_opt hub_force_opts[] = {
+	LIST("dead", "NODE,...", "who is gone for good; needed, may be given again"),
+	STR("key", 0, "FILE", "the fleet's recovery key"),
+	STR("to", 0, "NODE", "who is to keep the files (default: who has most of them)"),
+	FLAG("accept-loss", 0, "also if nobody who is left has the newest save"),
+	FLAG("dry-run", 0, "show what would be left and lost, and change nothing"),
 	END,
 };
 
@@ -524,6 +545,11 @@ const struct wr_cmd wr_commands[] = {
 	 {MAYBE_ID}, replica_add_opts},
 	{"replica remove", "have a node hold no copy any more", wr_cmd_replica_remove, CLIENT,
 	 {MAYBE_ID}, replica_remove_opts},
+	{"hub", "what only a hub can do", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"hub force", "go on without nodes that are gone for good", wr_cmd_hub_force, CLIENT,
+	 {{.name = "ID"}}, hub_force_opts},
+	{"hub permit-loss", "let a node go on without a project's newest saves",
+	 wr_cmd_hub_permit_loss, CLIENT, {{.name = "ID"}}, permit_loss_opts},
 	{"ca", "print the certificates of the fleet's CA", wr_cmd_ca, CLIENT, {END}, NULL},
 	{"token", "tokens of the API", NULL, WR_CMD_GROUP, {END}, NULL},
 	{"token create", "make a token", wr_cmd_token_create, CLIENT, {END}, token_create_opts},

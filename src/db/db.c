@@ -248,7 +248,7 @@ check_format(struct wr_db *d, bool read_only, struct wr_err *err)
 	if (!tables && !format)
 		return upgrade(d, 0, err);
 	if (application != d->kind->application || format < 1)
-		return damaged(d, "this is something else", err);
+		return damaged(d, "this is something else, or no database of Warren", err);
 	if (format > (int64_t)d->kind->format_count) {
 		wr_err_set(err, WR_E_UNSUPPORTED,
 			   "'%s' has format %" PRId64 ", this program reads up to %zu",

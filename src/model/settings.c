@@ -8,6 +8,7 @@
 #define LABELS_MAX 64
 #define FOREIGN_MAX 64
 #define YEAR (365u * 86400)
+#define CPU_PERCENT_MAX 100000
 
 static const char *const isolations[] = {"freeze", "run", "stop", NULL};
 static const char *const replica_trees[] = {"warm", "eager", "none", NULL};
@@ -22,6 +23,10 @@ const struct wr_set_key wr_set_keys[] = {
      .max = 4096,
      .at_start = true,
      .help = "run by /bin/sh -c as the project's user while it is active"},
+    {.key = "cpu_max",
+     .kind = WR_SET_STR,
+     .max = 16,
+     .help = "processors that all processes together may use, as 2, 0.5 or 50%"},
     {.key = "cpu_weight",
      .kind = WR_SET_U64,
      .fallback = "100",
@@ -71,6 +76,12 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = "200000",
      .min = 100,
      .help = "files and directories that there may be"},
+    {.key = "io_weight",
+     .kind = WR_SET_U64,
+     .fallback = "100",
+     .min = 1,
+     .max = 10000,
+     .help = "share of the disks beside other projects"},
     {.key = "isolation",
      .kind = WR_SET_CHOICE,
      .fallback = "freeze",
@@ -242,6 +253,11 @@ hint_allowed(const struct wr_set_key *k, struct wr_err *err)
 		return wr_err_hint(err, "%s is an absolute path without '//', '.' and '..'",
 				   k->key);
 	case WR_SET_STR:
+		if (!strcmp(k->key, "cpu_max"))
+			return wr_err_hint(err,
+					   "%s is a number of processors (2, 0.5) or percent of one "
+					   "(50%%), from 0.01 to 1000; '%s=': no limit",
+					   k->key, k->key);
 		return wr_err_hint(
 		    err, "%s is text of at most %" PRIu64 " bytes without control characters",
 		    k->key, k->max);
@@ -301,9 +317,41 @@ env_item(const char *s)
 	return strchr(first, *s) && n > 0 && s[n] == '=';
 }
 
+bool
+wr_cpu_parse(const char *s, uint64_t *out_percent)
+{
+	size_t digits = strspn(s, "0123456789"), more = 0;
+	uint64_t whole = 0, hundredths = 0;
+	const char *end = s + digits;
+
+	if (digits == 0 || digits > 6)
+		return false;
+	for (size_t i = 0; i < digits; i++)
+		whole = whole * 10 + (uint64_t)(s[i] - '0');
+	if (*end == '%') {
+		hundredths = whole;
+		end++;
+	} else {
+		if (*end == '.' && !(more = strspn(++end, "0123456789")))
+			return false;
+		if (more > 2)
+			return false;
+		for (size_t i = 0; i < 2; i++)
+			hundredths = hundredths * 10 + (i < more ? (uint64_t)(end[i] - '0') : 0);
+		hundredths += whole * 100;
+		end += more;
+	}
+	if (*end || hundredths < 1 || hundredths > CPU_PERCENT_MAX)
+		return false;
+	*out_percent = hundredths;
+	return true;
+}
+
 static int
 check_str(const struct wr_set_key *k, const char *s, struct wr_err *err)
 {
+	uint64_t percent;
+
 	if (k->max && strlen(s) > k->max)
 		return no_good(k, s, "is too long", err);
 	if (!wr_text_plain(s, strlen(s), false))
@@ -313,6 +361,8 @@ check_str(const struct wr_set_key *k, const char *s, struct wr_err *err)
 	if (!strcmp(k->key, "snapshots_link") &&
 	    (strchr(s, '/') || !strcmp(s, ".") || !strcmp(s, "..")))
 		return no_good(k, s, "is no name of a file in the home", err);
+	if (!strcmp(k->key, "cpu_max") && *s && !wr_cpu_parse(s, &percent))
+		return no_good(k, s, "is no part of the processors", err);
 	return 0;
 }
 
@@ -680,6 +730,32 @@ wr_settings_change(struct wr_settings *s, const char *assignment, bool by_user, 
 	return rc;
 }
 
+/* ---- identity ---- */
+
+static const char *const identities[WR_IDENTITY_COUNT] = {
+    [WR_IDENTITY_RANGE] = "range",
+    [WR_IDENTITY_NSS] = "nss",
+    [WR_IDENTITY_FIXED] = "fixed",
+    [WR_IDENTITY_DERIVED] = "derived",
+};
+
+const char *
+wr_identity_name(enum wr_identity i)
+{
+	wr_assert(i < WR_IDENTITY_COUNT);
+	return identities[i];
+}
+
+enum wr_identity
+wr_identity_parse(const char *name)
+{
+	enum wr_identity i = WR_IDENTITY_RANGE;
+
+	while (i < WR_IDENTITY_COUNT && strcmp(name, identities[i]) != 0)
+		i++;
+	return i;
+}
+
 /* ---- conf/settings.json ---- */
 
 json_t *
@@ -696,6 +772,7 @@ wr_settings_json(const struct wr_settings *s)
 	wr_json_u64(o, "gid", s->gid);
 	wr_json_bool(o, "exclusive", s->exclusive);
 	wr_json_str(o, "account", s->account);
+	wr_json_str(o, "identity", wr_identity_name(s->identity));
 	wr_json_time(o, "created", s->created);
 	labels = wr_json_object(o, "labels");
 	for (size_t i = 0; i < s->label_count; i++)
@@ -754,6 +831,10 @@ parse_texts(const json_t *o, struct wr_settings *s, struct wr_err *err)
 		return bad_member("account", err);
 	memcpy(s->name, name, strlen(name) + 1);
 	memcpy(s->account, account, strlen(account) + 1);
+	/* Releases before this member knew no other. */
+	s->identity = wr_identity_parse(wr_json_get_str(o, "identity", "range"));
+	if (s->identity == WR_IDENTITY_COUNT)
+		return bad_member("identity", err);
 	return 0;
 }
 

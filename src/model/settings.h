@@ -41,11 +41,24 @@ struct wr_set_key {
  * by_user), template (path, at_start), snapshots_link (string, .snapshots; "" none; at_start),
  * hook_timeout (duration 30s), disk (size, 3000M), inodes (200000), memory (size 2G), cpu_weight
  * (1..10000, 100), pids (4096): kept and shown, enforced by the part that sets limits; description
- * (string, by_user), max_file_size (size, 1T), split_bits (13..19, 16, fixed).
+ * (string, by_user), cpu_max (string, see wr_cpu_parse; none), io_weight (1..10000, 100),
+ * max_file_size (size, 1T), split_bits (13..19, 16, fixed).
  */
 extern const struct wr_set_key wr_set_keys[];
 const struct wr_set_key *
 wr_set_key_find(const char *key); /* NULL: unknown; hint is did-you-mean's job */
+
+/* Where uid and gid of a project come from. */
+enum wr_identity {
+	WR_IDENTITY_RANGE,   /* a free number of [node] uid_range */
+	WR_IDENTITY_NSS,     /* those of an account of the host, looked up when it was created */
+	WR_IDENTITY_FIXED,   /* given, perhaps those of others, too */
+	WR_IDENTITY_DERIVED, /* from the project's id */
+	WR_IDENTITY_COUNT
+};
+const char *wr_identity_name(enum wr_identity i);
+/* WR_IDENTITY_COUNT: no such name. */
+enum wr_identity wr_identity_parse(const char *name);
 
 struct wr_settings {
 	struct wr_uuid id;
@@ -54,7 +67,8 @@ struct wr_settings {
 	uint64_t epoch; /* 1 with one member */
 	uint32_t uid, gid;
 	bool exclusive;   /* no other project has this uid */
-	char account[64]; /* "" = none */
+	char account[64]; /* "" = none: the project's name where a host gives it one */
+	enum wr_identity identity;
 	int64_t created;
 	struct {
 		char *key, *value;
@@ -73,6 +87,8 @@ bool wr_settings_bool(const struct wr_settings *s, const char *key);
 size_t wr_settings_list(const struct wr_settings *s, const char *key,
 			const char *const **out); /* the
 array is the caller's to free, its strings are borrowed */
+/* Of cpu_max: processors ("2", "0.5") or percent of one ("50%"). */
+bool wr_cpu_parse(const char *s, uint64_t *out_percent);
 /* "home" with {name} and {id} filled in; root_prefix (may be "") is put before the default only.
  * Caller frees. */
 char *wr_settings_home(const struct wr_settings *s, const char *root_prefix);

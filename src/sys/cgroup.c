@@ -117,6 +117,19 @@ wr_cgroup_open(const char *slice, struct wr_err *err)
 }
 
 int
+wr_cgroup_open_unit(const char *path)
+{
+	const char *given = getenv("WARREN_CGROUP");
+	WR_SCOPED(wr_freep) char *mount = given && *given ? NULL : find_mount();
+	WR_SCOPED(wr_freep) char *full = mount ? wr_asprintf("%s/%s", mount, path) : NULL;
+	int fd = full ? open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd >= 0 && faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) < 0)
+		wr_closep(&fd);
+	return fd;
+}
+
+int
 wr_cgroup_make(int slice_fd, const char *name, struct wr_err *err)
 {
 	int fd;
@@ -350,5 +363,157 @@ wr_cgroup_cpu(int slice_fd, const char *name, double *out_s)
 	if (fd < 0 || !get(fd, "cpu.stat", "usage_usec", &us))
 		return false;
 	*out_s = (double)us / 1e6;
+	return true;
+}
+
+/* ---- limits ---- */
+
+/* How far below its limit of memory a group is slowed down: a 32nd. Nearer it would not be felt,
+ * farther a hog would be halted for minutes instead of ended. */
+#define SLOW_SHIFT 5
+/* LIMIT: of a weight for the BFQ scheduler, whose files are its own. */
+#define BFQ_WEIGHT_MAX 1000
+/* Of cpu.max, in microseconds. */
+#define PERIOD_US 100000
+
+const char *const wr_cgroup_ctl_name[] = {"cpu", "io", "memory", "pids", NULL};
+
+static bool
+has_word(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *s = list; (s = strstr(s, word)); s += n)
+		if ((s == list || s[-1] == ' ') && (!s[n] || s[n] == ' ' || s[n] == '\n'))
+			return true;
+	return false;
+}
+
+unsigned
+wr_cgroup_controllers(int slice_fd)
+{
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	unsigned have = 0;
+
+	if (wr_read_file(slice_fd, "cgroup.subtree_control", 4096, &b, NULL) < 0)
+		return 0;
+	for (unsigned i = 0; wr_cgroup_ctl_name[i]; i++)
+		if (has_word(wr_buf_str(&b), wr_cgroup_ctl_name[i]))
+			have |= 1u << i;
+	return have;
+}
+
+/* One by one: what one controller lacks is no reason to go without the others. Where processes live
+ * in the group itself the kernel refuses. */
+static void
+enable(int group_fd)
+{
+	unsigned have = wr_cgroup_controllers(group_fd);
+
+	for (unsigned i = 0; wr_cgroup_ctl_name[i]; i++) {
+		char word[16];
+
+		snprintf(word, sizeof(word), "+%s", wr_cgroup_ctl_name[i]);
+		if (!(have & 1u << i))
+			(void)put(group_fd, "cgroup.subtree_control", word);
+	}
+}
+
+unsigned
+wr_cgroup_enable(int slice_fd, bool above)
+{
+	WR_SCOPED(wr_closep) int parent = above ? open_group(slice_fd, "..") : -1;
+
+	if (wr_cgroup_controllers(slice_fd) != WR_CGROUP_ALL) {
+		if (parent >= 0)
+			enable(parent);
+		enable(slice_fd);
+	}
+	return wr_cgroup_controllers(slice_fd);
+}
+
+static bool
+put_number(int group_fd, const char *file, uint64_t value)
+{
+	char text[24] = "max";
+
+	if (value)
+		snprintf(text, sizeof(text), "%" PRIu64, value);
+	return put(group_fd, file, text) == 0;
+}
+
+static bool
+limit_memory(int group_fd, uint64_t most)
+{
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	uint64_t used = 0, now = most;
+
+	if (wr_read_file(group_fd, "memory.current", 64, &b, NULL) < 0 ||
+	    sscanf(wr_buf_str(&b), "%" SCNu64, &used) != 1)
+		return false;
+	/* No number that somebody types ends a process. */
+	if (most)
+		now = WR_MAX(most, used + (used >> SLOW_SHIFT));
+	/* Half a program is worse than none; and what goes to the swap goes at its neighbours' cost.
+	 * Both files are absent in some kernels. */
+	(void)put(group_fd, "memory.oom.group", "1");
+	(void)put(group_fd, "memory.swap.max", most ? "0" : "max");
+	return put_number(group_fd, "memory.high", most - (most >> SLOW_SHIFT)) &&
+	       put_number(group_fd, "memory.max", now) && now == most;
+}
+
+static bool
+limit_cpu(int group_fd, uint64_t percent, uint64_t weight)
+{
+	char text[48] = "max";
+
+	if (percent)
+		snprintf(text, sizeof(text), "%" PRIu64 " %d", percent * (PERIOD_US / 100),
+			 PERIOD_US);
+	return (!weight || put_number(group_fd, "cpu.weight", weight)) &&
+	       put(group_fd, "cpu.max", text) == 0;
+}
+
+/* Which file counts depends on the scheduler of each disk; a disk without such goes without. */
+static bool
+limit_io(int group_fd, uint64_t weight)
+{
+	bool cost, bfq;
+
+	if (!weight)
+		return faccessat(group_fd, "io.stat", F_OK, 0) == 0;
+	cost = put_number(group_fd, "io.weight", weight);
+	bfq = put_number(group_fd, "io.bfq.weight", WR_MIN(weight, (uint64_t)BFQ_WEIGHT_MAX));
+	return cost || bfq;
+}
+
+unsigned
+wr_cgroup_limit(int group_fd, const struct wr_cgroup_limits *l)
+{
+	unsigned on = 0;
+
+	if (limit_cpu(group_fd, l->cpu_percent, l->cpu_weight))
+		on |= WR_CGROUP_CPU;
+	if (limit_io(group_fd, l->io_weight))
+		on |= WR_CGROUP_IO;
+	if (limit_memory(group_fd, l->memory))
+		on |= WR_CGROUP_MEMORY;
+	if (put_number(group_fd, "pids.max", l->pids))
+		on |= WR_CGROUP_PIDS;
+	return on;
+}
+
+bool
+wr_cgroup_hits(int slice_fd, const char *name, struct wr_cgroup_hits *out)
+{
+	WR_SCOPED(wr_closep) int fd = open_group(slice_fd, name);
+
+	if (fd < 0)
+		return false;
+	*out = (struct wr_cgroup_hits){0};
+	/* How often a group ended as one, else how many processes ended. */
+	if (!get(fd, "memory.events", "oom_group_kill", &out->oom) || !out->oom)
+		(void)get(fd, "memory.events", "oom_kill", &out->oom);
+	(void)get(fd, "pids.events", "max", &out->pids);
 	return true;
 }

@@ -192,8 +192,12 @@ wr_spawn(const struct wr_spawn *s, pid_t *out_pid, struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) char *lang = wr_asprintf("LANG=%s", env_or("LANG", "C.UTF-8"));
 	WR_SCOPED(wr_freep) char *tz = wr_asprintf("TZ=%s", env_or("TZ", "UTC"));
+	/* Tests end any process of ours (sys/crash.h). */
+	WR_SCOPED(wr_freep)
+	char *crash = wr_asprintf("WARREN_CRASH=%s", env_or("WARREN_CRASH", ""));
 	const char *const plain_env[] = {
-	    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", lang, tz, NULL};
+	    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", lang, tz,
+	    getenv("WARREN_CRASH") ? crash : NULL, NULL};
 	struct child c = {.s = s, .path = s->path ? s->path : "/proc/self/exe"};
 	struct wr_sandbox_plan plan WR_SCOPED(wr_sandbox_plan_fini) = WR_SANDBOX_PLAN_INIT;
 	WR_SCOPED(wr_closep) int hear_fd = -1;

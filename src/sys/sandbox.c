@@ -2,8 +2,11 @@
 #include "sys/sandbox_int.h"
 
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/btrfs.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
@@ -391,6 +394,98 @@ out:
 	return rc;
 }
 
+/* ---- single calls ---- */
+
+/*
+ * Made by hand, for the library knows no calls younger than itself, and kills programs of other
+ * machine types: these are users' programs, some of which have 32 bits.
+ *
+ *   for each way to call: arch and number fit -> look, or deny
+ *   a machine type that is not listed -> ENOSYS
+ *   look: the low 32 bits of the second argument, all that the kernel takes; listed -> deny
+ */
+#define CALL_FILE_SETATTR 469 /* everywhere, since Linux 6.17 */
+#define X32 0x40000000u
+#define FLAGS32 _IOW('f', 2, int) /* as 32-bit programs write FS_IOC_SETFLAGS */
+
+static const struct way {
+	uint32_t arch, ioctl, setattr;
+} ways[] = {
+#if defined(__x86_64__)
+    {AUDIT_ARCH_X86_64, 16, CALL_FILE_SETATTR},
+    {AUDIT_ARCH_X86_64, X32 | 514, X32 | CALL_FILE_SETATTR},
+    {AUDIT_ARCH_I386, 54, CALL_FILE_SETATTR},
+#elif defined(__aarch64__)
+    {AUDIT_ARCH_AARCH64, 29, CALL_FILE_SETATTR},
+    {AUDIT_ARCH_ARM, 54, CALL_FILE_SETATTR},
+#else
+    {0}, /* not known: nothing is denied */
+#endif
+};
+
+static const struct denied {
+	unsigned deny;
+	uint32_t command;
+} denied[] = {
+    {WR_DENY_PROJECT_ID, (uint32_t)FS_IOC_FSSETXATTR},
+    {WR_DENY_FILE_FLAGS, (uint32_t)FS_IOC_SETFLAGS},
+    {WR_DENY_FILE_FLAGS, (uint32_t)FLAGS32},
+    {WR_DENY_SUBVOLUMES, (uint32_t)BTRFS_IOC_SUBVOL_CREATE},
+    {WR_DENY_SUBVOLUMES, (uint32_t)BTRFS_IOC_SUBVOL_CREATE_V2},
+    {WR_DENY_SUBVOLUMES, (uint32_t)BTRFS_IOC_SNAP_CREATE},
+    {WR_DENY_SUBVOLUMES, (uint32_t)BTRFS_IOC_SNAP_CREATE_V2},
+};
+
+#define RULE_MAX (6 * WR_ARRAY_LEN(ways) + 2 * WR_ARRAY_LEN(denied) + 8)
+
+static void
+emit(struct wr_sandbox_plan *p, uint16_t code, uint32_t k, uint8_t yes, uint8_t no)
+{
+	wr_assert(p->deny_len < RULE_MAX);
+	p->deny[p->deny_len++] = (struct sock_filter){code, yes, no, k};
+}
+
+static void
+plan_deny(unsigned deny, struct wr_sandbox_plan *out)
+{
+	const uint16_t load = BPF_LD | BPF_W | BPF_ABS, same = BPF_JMP | BPF_JEQ | BPF_K,
+		       give = BPF_RET | BPF_K, go = BPF_JMP | BPF_JA;
+	const uint32_t no = SECCOMP_RET_ERRNO | EPERM, nosys = SECCOMP_RET_ERRNO | ENOSYS;
+	const uint32_t arch = offsetof(struct seccomp_data, arch);
+	size_t look[WR_ARRAY_LEN(ways)];
+
+	out->deny = wr_calloc(RULE_MAX, sizeof(*out->deny));
+	for (size_t i = 0; i < WR_ARRAY_LEN(ways); i++) {
+		const bool setattr = deny & WR_DENY_PROJECT_ID;
+
+		emit(out, load, arch, 0, 0);
+		emit(out, same, ways[i].arch, 0, setattr ? 5 : 3);
+		emit(out, load, offsetof(struct seccomp_data, nr), 0, 0);
+		if (setattr) {
+			emit(out, same, ways[i].setattr, 0, 1);
+			emit(out, give, no, 0, 0);
+		}
+		emit(out, same, ways[i].ioctl, 0, 1);
+		look[i] = out->deny_len;
+		emit(out, go, 0, 0, 0);
+	}
+	emit(out, load, arch, 0, 0);
+	for (size_t i = 0; i < WR_ARRAY_LEN(ways); i++)
+		emit(out, same, ways[i].arch, (uint8_t)(WR_ARRAY_LEN(ways) - i), 0);
+	emit(out, give, nosys, 0, 0);
+	emit(out, give, SECCOMP_RET_ALLOW, 0, 0);
+	for (size_t i = 0; i < WR_ARRAY_LEN(ways); i++)
+		out->deny[look[i]].k = (uint32_t)(out->deny_len - look[i] - 1);
+	/* Both machines are little-endian. */
+	emit(out, load, offsetof(struct seccomp_data, args[1]), 0, 0);
+	for (size_t i = 0; i < WR_ARRAY_LEN(denied); i++)
+		if (deny & denied[i].deny) {
+			emit(out, same, denied[i].command, 0, 1);
+			emit(out, give, no, 0, 0);
+		}
+	emit(out, give, SECCOMP_RET_ALLOW, 0, 0);
+}
+
 /* ---- plan and enter ---- */
 
 int
@@ -408,7 +503,7 @@ wr_sandbox_plan(const struct wr_sandbox *s, int program_fd, struct wr_sandbox_pl
 		want |= WR_WALL_NETWORK;
 	if (s->path_count)
 		want |= WR_WALL_LANDLOCK;
-	if (s->no_exec_new || s->no_sockets)
+	if (s->no_exec_new || s->no_sockets || s->deny)
 		want |= WR_WALL_SECCOMP;
 	p.s = s;
 	p.walls = want & wr_sandbox_available();
@@ -416,8 +511,11 @@ wr_sandbox_plan(const struct wr_sandbox *s, int program_fd, struct wr_sandbox_pl
 		p.caps = s->caps & have.permitted;
 	if ((p.walls & WR_WALL_LANDLOCK) && plan_ruleset(s, program_fd, &p.ruleset_fd, err) < 0)
 		goto fail;
-	if ((p.walls & WR_WALL_SECCOMP) && plan_filter(s, program_fd >= 0, &p, err) < 0)
+	if ((p.walls & WR_WALL_SECCOMP) && (s->no_exec_new || s->no_sockets) &&
+	    plan_filter(s, program_fd >= 0, &p, err) < 0)
 		goto fail;
+	if ((p.walls & WR_WALL_SECCOMP) && s->deny && ways[0].arch)
+		plan_deny(s->deny, &p);
 	*out = p;
 	return 0;
 fail:
@@ -430,7 +528,8 @@ wr_sandbox_plan_fini(struct wr_sandbox_plan *p)
 {
 	wr_closep(&p->ruleset_fd);
 	free(p->filter);
-	p->filter = NULL;
+	free(p->deny);
+	p->filter = p->deny = NULL;
 }
 
 static int
@@ -496,6 +595,8 @@ wr_sandbox_enter(const struct wr_sandbox_plan *p)
 {
 	const struct wr_sandbox *s = p->s;
 	const struct sock_fprog prog = {.len = p->filter_len, .filter = p->filter};
+	const struct sock_fprog deny = {.len = p->deny_len, .filter = p->deny};
+	const bool early = (p->walls & WR_WALL_IDS) && !s->no_new_privs;
 	const char *what;
 
 	if (s->max_memory && limit(RLIMIT_AS, s->max_memory) < 0)
@@ -504,14 +605,19 @@ wr_sandbox_enter(const struct wr_sandbox_plan *p)
 		return "limit open files";
 	if ((p->walls & WR_WALL_NETWORK) && unshare(CLONE_NEWNET) < 0)
 		return "leave the network";
+	/* While we still may without renouncing. */
+	if (p->deny && early && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &deny, 0, 0) < 0)
+		return "install the filter of single calls";
 	if ((p->walls & WR_WALL_IDS) && (what = enter_ids(p)))
 		return what;
 	/* The kernel takes rule sets and filters only from those who renounced. */
-	if ((s->no_new_privs || p->ruleset_fd >= 0 || p->filter) &&
+	if ((s->no_new_privs || p->ruleset_fd >= 0 || p->filter || (p->deny && !early)) &&
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return "set no_new_privs";
 	if (p->ruleset_fd >= 0 && syscall(SYS_landlock_restrict_self, p->ruleset_fd, 0) < 0)
 		return "enter the Landlock ruleset";
+	if (p->deny && !early && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &deny, 0, 0) < 0)
+		return "install the filter of single calls";
 	/* Last: from here on calls are missing. */
 	if (p->filter && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0) < 0)
 		return "install the seccomp filter";

@@ -14,6 +14,13 @@
 enum wr_fs_access { WR_FS_READ = 1, WR_FS_WRITE = 2, WR_FS_EXEC = 4 };
 #define WR_SANDBOX_PATHS 12
 
+/* Single calls that take files out of what they are counted in (host/quota). */
+enum wr_deny {
+	WR_DENY_PROJECT_ID = 1, /* give a file another project id */
+	WR_DENY_FILE_FLAGS = 2, /* change its flags, one of which hands the id on to new files */
+	WR_DENY_SUBVOLUMES = 4, /* make subvolumes and snapshots of them */
+};
+
 struct wr_sandbox {
 	bool set_ids; /* become uid, gid (with `groups` supplementary groups); needs root */
 	uid_t uid;
@@ -39,6 +46,8 @@ struct wr_sandbox {
 			     sockets but AF_UNIX */
 	bool inet;        /* with it: sockets of IPv4 and IPv6 as well */
 	bool no_sockets;  /* with it: no new sockets of any kind (inherited ones stay usable) */
+	unsigned deny;    /* enum wr_deny, seccomp: for all that descends from it. As root without
+			     no_new_privs, so that set-uid programs are still what they are */
 	uint64_t max_memory; /* RLIMIT_AS, 0: none */
 	uint64_t max_files;  /* RLIMIT_NOFILE, 0: as it is */
 };

@@ -17,6 +17,8 @@ struct wr_sandbox_plan {
 	int ruleset_fd;             /* -1: no Landlock */
 	struct sock_filter *filter; /* owned; NULL: no seccomp */
 	unsigned short filter_len;
+	struct sock_filter *deny; /* owned; NULL: nothing is denied */
+	unsigned short deny_len;
 };
 #define WR_SANDBOX_PLAN_INIT     \
 	{                        \

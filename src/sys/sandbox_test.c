@@ -3,11 +3,14 @@
 #include "sys/sandbox.h"
 
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -137,6 +140,29 @@ try_limits(const char *ignored)
 	say("memory", malloc(UINT64_C(4) << 30) != NULL);
 }
 
+/* The number is there whether the file system has such ids or not; so is what denies it. */
+static void
+try_marks(const char *path)
+{
+	WR_SCOPED(wr_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct fsxattr x = {0};
+	unsigned flags = 0;
+
+	say("look", ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 || errno != EPERM);
+	say("number", ioctl(fd, FS_IOC_FSSETXATTR, &x) == 0 || errno != EPERM);
+	/* The kernel looks at 32 bits. */
+	errno = 0;
+	say("number64", syscall(SYS_ioctl, fd, FS_IOC_FSSETXATTR | UINT64_C(1) << 40, &x) == 0 ||
+			    errno != EPERM);
+	errno = 0;
+	say("flags", ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0 || errno != EPERM);
+	errno = 0;
+	say("subvolume", ioctl(fd, BTRFS_IOC_SUBVOL_CREATE, NULL) == 0 || errno != EPERM);
+	errno = 0;
+	say("setattr", syscall(469, fd, "", &x, sizeof(x), 0) == 0 || errno != EPERM);
+	printf("renounced: %d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+}
+
 static void
 close_exec(const char *path)
 {
@@ -151,8 +177,9 @@ static const struct {
 	const char *name;
 	void (*fn)(const char *arg);
 } tries[] = {
-    {"read", try_read},   {"write", try_write}, {"ids", try_ids},       {"exec", try_exec},
-    {"calls", try_calls}, {"net", try_net},     {"limits", try_limits}, {"close-exec", close_exec},
+    {"read", try_read},     {"write", try_write},       {"ids", try_ids},
+    {"exec", try_exec},     {"calls", try_calls},       {"net", try_net},
+    {"limits", try_limits}, {"close-exec", close_exec}, {"marks", try_marks},
 };
 
 /* ---- the parent's side ---- */
@@ -338,6 +365,31 @@ test_seccomp__exec_closes_on_the_second_call(void **state)
 }
 
 static void
+test_deny__single_calls(void **state)
+{
+	struct dir *d = *state;
+	WR_SCOPED(wr_freep) char *path = wr_asprintf("%s/f", d->path);
+	struct wr_sandbox b = {.set_ids = true, .uid = NOBODY, .gid = NOBODY};
+
+	need(WR_WALL_SECCOMP | WR_WALL_IDS);
+	assert_int_equal(wr_replace_file(d->fd, "f", "x", 1, 0644, NULL), 0);
+	assert_int_equal(fchownat(d->fd, "f", NOBODY, NOBODY, 0), 0);
+	b.deny = WR_DENY_PROJECT_ID;
+	expect(&b, "marks", path,
+	       "look: ok\nnumber: EPERM\nnumber64: EPERM\nflags: ok\nsubvolume: ok\n"
+	       "setattr: EPERM\nrenounced: 0\n");
+	b.deny = WR_DENY_PROJECT_ID | WR_DENY_FILE_FLAGS;
+	expect(&b, "marks", path,
+	       "look: ok\nnumber: EPERM\nnumber64: EPERM\nflags: EPERM\nsubvolume: ok\n"
+	       "setattr: EPERM\nrenounced: 0\n");
+	b.deny = WR_DENY_SUBVOLUMES;
+	b.no_new_privs = true;
+	expect(&b, "marks", path,
+	       "look: ok\nnumber: ok\nnumber64: ok\nflags: ok\nsubvolume: EPERM\n"
+	       "setattr: ok\nrenounced: 1\n");
+}
+
+static void
 test_limits(void **state)
 {
 	struct wr_sandbox b = {.max_memory = UINT64_C(1) << 30, .max_files = 99};
@@ -419,6 +471,7 @@ main(int argc, char **argv)
 	    cmocka_unit_test(test_network__none),
 	    cmocka_unit_test(test_seccomp__calls_are_closed),
 	    cmocka_unit_test(test_seccomp__exec_closes_on_the_second_call),
+	    cmocka_unit_test_setup_teardown(test_deny__single_calls, setup, teardown),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test_setup_teardown(test_rootless__less_walls_no_failure, setup, teardown),
 	    cmocka_unit_test(test_plan__a_bad_path_is_an_error),

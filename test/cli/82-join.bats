@@ -19,6 +19,8 @@ setup() {
 
 teardown() {
 	unset WARREN_CRASH
+	# Where a test failed it may be there still.
+	[ -z "${second-}" ] || kill "$second" 2>/dev/null || true
 	daemon_teardown
 	# Each volume has set room aside.
 	rm -rf "$BATS_TEST_TMPDIR"/{v,mv,ov,firstv,keptv}
@@ -311,4 +313,42 @@ nodes() {
 	assert_equal "$(nodes)" "test test 1"
 	printf '[listen]\napi = 127.0.0.2:7443\nname = two.example.org\n' >m/warren.conf
 	run -0 join "$token"
+}
+
+# names_of NODE-ROOT: what its certificate says that it is
+names_of() {
+	openssl x509 -inform DER -in "$1/state/tls/node.crt" -noout -ext subjectAltName |
+		grep -o 'DNS:[^,]*\|IP Address:[^,]*' | sed 's/.*://; s/ //g' | paste -sd,
+}
+
+has_names() {
+	[ "$(names_of "$1")" = "$2" ]
+}
+
+@test "a certificate has the names that an operator confirmed, whatever the node says later" {
+	stop_daemon
+	printf '[listen]\napi = 127.0.0.1:%s\npeer = 127.0.0.1:%s\nname = 127.0.0.1,hub.example.org\n' "$PORT" $((PORT + 20001)) >n/warren.conf
+	start_daemon
+	assert_equal "$(warren node show test --json | jq -r .names)" 127.0.0.1,hub.example.org
+	join "$(add)" -q --listen-api "127.0.0.2:$PORT" --listen-peer 127.0.0.2:$((PORT + 20001)) --listen-name Two.example.org,127.0.0.2
+	assert_equal "$(warren node show two --json | jq -r .names)" two.example.org,127.0.0.2
+	assert_equal "$(names_of m | tr A-Z a-z)" two.example.org,127.0.0.2
+	# What was its word at the beginning is not enough afterwards.
+	printf '[listen]\napi = 127.0.0.2:%s\npeer = 127.0.0.2:%s\nname = login.example.org\n' "$PORT" $((PORT + 20001)) >m/warren.conf
+	WARREN_ROOT=$PWD/m "$WARREN" serve </dev/null >second.log 2>&1 3>&- 4>&- &
+	second=$!
+	until_true has_event node.unconfirmed
+	assert_equal "$(warren node show two --json | jq -r .names)" two.example.org,127.0.0.2
+	[[ $(warren node show two --json | jq -r .api) == login.example.org:* ]]
+	! names_of m | grep login
+	# Nobody gets another's, an operator neither.
+	run -4 warren node set two --names hub.example.org
+	assert_output_has "another node of the fleet is reached as 'hub.example.org'"
+	run -4 warren node set test --names Two.example.org
+	run -2 warren node set two --names 'a b'
+	# Where it is reached is added to what it is called.
+	run -0 warren node set two --names login.example.org --peer 127.0.0.2:$((PORT + 20001))
+	until_true has_names m login.example.org,127.0.0.2
+	kill -TERM "$second"
+	wait "$second"
 }

@@ -190,7 +190,27 @@ fsck() {
 	[ "$(show b x .writer.name)" = c ]
 	within 60 has_side_branch b x
 	[ "$(file_on b x)" = later ]
+	# W7: the writer takes it over, and it is in the next save, which all have
+	within 60 has_side_branch c x
+	within 30 has_side_branch a x
+	on c events --json | jq -e 'any(.events[]; .what == "side.came")'
+	within 30 not_marked b x
+	within 30 is c x .safe.in 3
+	on c snapshots x >list
+	grep conflict- list
 	fsck x
+	# so the node where it was made can go
+	power_off b
+	wipe b
+	[ "$(file_on a x "$(side_branch a x)")" = unsaved ]
+}
+
+not_marked() {
+	[ ! -e "$1/state/sides/$(fleet_id "$2")" ]
+}
+
+side_branch() {
+	git_on "$1" "$2" for-each-ref --format='%(refname:short)' refs/heads/conflict-\* | head -n 1
 }
 
 has_side_branch() {
@@ -211,6 +231,46 @@ has_side_branch() {
 	is a y .rev 1
 	# an older revision is refused
 	run -4 on a settings z --rev 1 save_every=18min
+}
+
+@test "settings that a node missed come with a push, though it lacks no save" {
+	make_fleet 3
+	project x
+	within 20 is a x .safe.in 3
+	stop_node c
+	on a settings -q x save_every=18min
+	within 20 is b x .settings.save_every.text 18min
+	start_node c
+	within 40 is c x .settings.save_every.text 18min
+	[ "$(show a x '.version')" = "$(show c x '.version')" ]
+}
+
+latest_on() {
+	git_on "$1" "$2" rev-parse -q --verify 'refs/warren/latest^{tree}'
+}
+
+@test "newest first: who was away gets the newest state, then what led to it" {
+	FLEET_CONF=$'[replica]\nretry_max = 5s\nrate = 3M'
+	make_fleet 3
+	project x
+	on a start -q x
+	stop_node c
+	for i in 1 2 3; do
+		head -c 6000000 /dev/urandom >"$(tree_on a x)/big"
+		# long for b as well: it need not be waited for
+		on a save -q x --targets b
+	done
+	start_node c
+	within 60 latest_on c x
+	[ "$(latest_on c x)" = "$(git_on a x rev-parse 'main^{tree}')" ]
+	# that is no copy that counts
+	! is a x .safe.in 3
+	kill_node c
+	start_node c
+	within 60 is a x .safe.in 3
+	! latest_on c x
+	[ "$(git_on c x rev-parse main)" = "$(git_on a x rev-parse main)" ]
+	fsck x
 }
 
 @test "save-all saves what may have changed, and sums it up" {

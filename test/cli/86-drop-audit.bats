@@ -221,7 +221,23 @@ copies() {
 	jq -r '[.copies[] | "\(.name):\(.is)"] | sort | join(" ")' <<<"$1"
 }
 
-@test "audit: same, behind, damaged; a damaged copy proves nothing until it is whole" {
+# break_pack NODE PROJECT: bytes in the middle of its largest pack
+break_pack() {
+	local pack
+	pack=$(ls -S "$(repo_on "$1" "$2")"/objects/pack/pack-*.pack | head -n 1)
+	chmod u+w "$pack"
+	printf '\x55\xaa\x55' | dd of="$pack" bs=1 seek=$(($(stat -c %s "$pack") / 2)) conv=notrunc status=none
+}
+
+marked() {
+	[ -e "$1/state/damaged/$(fleet_id "$2")" ]
+}
+
+whole_again() {
+	! marked "$1" "$2" && has_event "$1" copy.whole
+}
+
+@test "audit: same, behind, damaged; a damaged copy is refilled, and counts for nothing until it is whole" {
 	make_fleet 3
 	make p a
 	fleet_id p >/dev/null
@@ -240,27 +256,110 @@ copies() {
 	run -3 on a audit p --json
 	assert_equal "$(copies "$output")" "a:same b:same c:unknown"
 	start_node c
-	within 60 all_same
+	within 60 all_same || { on a audit p; on a explain p; on a events; false; }
 
-	# A byte of a pack of b.
-	local pack
-	pack=$(ls -S "$(repo_on b p)"/objects/pack/pack-*.pack | head -n 1)
-	cp -p "$pack" kept.pack
-	chmod u+w "$pack"
-	printf '\x55\xaa\x55' | dd of="$pack" bs=1 seek=$(($(stat -c %s "$pack") / 2)) conv=notrunc status=none
+	break_pack b p
 	run -3 on a audit p --data --json
 	assert_equal "$(copies "$output")" "a:same b:damaged c:same"
 	jq -e '.copies[] | select(.name == "b") | .damage | length > 0' <<<"$output"
 	within 20 has_event b copy.damaged
+	within 60 whole_again b p || { on b events; cat b.log; false; }
+	git_on b p fsck --full --strict
+	ls "$(repo_on b p)/warren/aside"
+	run -0 on a audit p --data --json
+	assert_equal "$(copies "$output")" "a:same b:same c:same"
+	echo again >"$(tree_on a p)/d/more"
+	op a POST /v1/projects/p/save '{}'
+	jq -e '.receipt.safe and .receipt.safe_in == 3' answer
+}
 
-	takes_leave p
-	within 40 has_event c copy.kept
-	in_place c p
+# What they all lack nobody can give: one is marked, the others go on.
+@test "audit: one copy of a project is marked at a time; it counts for nothing, and the others do" {
+	make_fleet 3
+	make p a
+	fleet_id p >/dev/null
+	local name pack
+	for name in a b c; do
+		pack=$(ls -S "$(repo_on "$name" p)"/objects/pack/pack-*.pack | head -n 1)
+		cp -p "$pack" "$name.kept"
+		break_pack "$name" p
+	done
+	run -3 on a audit p --data --json
+	assert_equal "$(copies "$output")" "a:suspect b:damaged c:suspect"
+	has_event a copy.suspect
+	within 40 has_event b copy.lacking
+	marked b p
+	! marked a p && ! marked c p
+	run -3 on c audit p --data --json
+	assert_equal "$(copies "$output")" "a:suspect b:damaged c:suspect"
 
-	cat kept.pack >"$pack"
-	run -0 on a audit p --data
-	within 20 has_event b copy.whole
-	within 60 in_trash c p
+	echo more >"$(tree_on a p)/d/more"
+	op a POST /v1/projects/p/save '{}'
+	jq -e '.receipt.safe and .receipt.safe_in == 2' answer
+	jq -e '.receipt.replicas[] | select(.name == "b") | .error.message | test("damaged")' answer
+	marked b p
+	# Its new objects are there nevertheless.
+	git_on b p cat-file -e "$(git_on a p rev-parse main)^{tree}"
+
+	# One that has it all again, and a word.
+	pack=$(ls -S "$(repo_on c p)"/objects/pack/pack-*.pack | head -n 1)
+	cat c.kept >"$pack"
+	on a audit -q p --repair || [ $? = 3 ]
+	within 60 whole_again b p || { on b events; cat b.log; false; }
+	git_on b p fsck --full --strict
+	# Now it is the turn of the one that is worked in.
+	run -3 on a audit p --data --json
+	[ "$(copies "$output")" = "a:damaged b:same c:same" ] || [ "$(copies "$output")" = "a:damaged b:behind c:same" ]
+	within 60 whole_again a p || { on a events; cat a.log; false; }
+	git_on a p fsck --full --strict
+	within 60 all_the_same || { on a audit p --data; on a explain p; false; }
+	op a POST /v1/projects/p/save '{}'
+	jq -e '.receipt.safe and .receipt.safe_in == 3' answer
+}
+
+all_the_same() {
+	on a audit p -q --data
+}
+
+@test "audit: lost files of packs, kill -9 of who refills and of who is refilled; --all" {
+	make_fleet 3
+	make p a
+	make q a
+	fleet_id p >/dev/null
+	fleet_id q >/dev/null
+	echo more >"$(tree_on a p)/d/more" && op a POST /v1/projects/p/save '{}'
+	run -0 on a audit --all --data --json
+	jq -e '.projects == 2 and .audited == 2 and .copies == 6 and .wrong == 0 and (.stopped | not)' <<<"$output"
+	run -0 on b audit --all
+	[[ $output == *"0 of 0 projects"* ]]
+	run -2 on a audit --all p
+
+	kill_node b
+	rm -f "$(repo_on b p)"/objects/pack/*.pack
+	pack=$(ls -S "$(repo_on b q)"/objects/pack/pack-*.pack | head -n 1)
+	chmod u+w "$pack" && truncate -s 100 "$pack"
+	start_node b WARREN_CRASH=receive.mended
+	run -3 on a audit --all --json
+	jq -e '.damaged == 2 and .wrong == 2' <<<"$output"
+	within 20 marked b p
+	within 20 marked b q
+	# Whoever receives for them dies when all is installed; it is asked for again.
+	within 40 has_event b replica.failed || { cat b.log; false; }
+	kill_node b
+	kill_node a
+	marked b p || marked b q
+	start_node a
+	start_node b
+	within 90 gone_marks || { on b events; cat b.log; false; }
+	git_on b p fsck --full --strict
+	git_on b q fsck --full --strict
+	same_refs a b p
+	run -0 on a audit --all --data --json
+	jq -e '.copies == 6 and .wrong == 0' <<<"$output"
+}
+
+gone_marks() {
+	! marked b p && ! marked b q
 }
 
 all_same() {

@@ -164,3 +164,184 @@ conflicts() {
 	echo 1 | edit a ann f
 	save a ann
 }
+
+# is_fleet JQ: what the hub shows
+is_fleet() {
+	{ on a fleet --json || true; } | jq -e "$1" >/dev/null
+}
+
+uid_on() {
+	on "$1" show --json "$2" | jq .uid
+}
+
+@test "a hub whose catalog is gone, or an older one, asks every node before it gives a name away" {
+	need_hosts
+	make_fleet 3
+	make ann b
+	is_fleet '.recovering | not'
+	stop_node a
+	cp a/state/hub/catalog.db before.db
+	start_node a
+	make bob b
+	make cyd c
+	stop_node c
+	# Gone: what c holds nobody can say, what b holds is heard soon.
+	stop_node a
+	rm a/state/hub/catalog.db*
+	start_node a
+	has_event a hub.recovering
+	within 40 is_fleet '.recovering and .missing == ["c"]'
+	on a fleet >shown 2>&1 || true
+	grep -q 'recovering: .* c$' shown
+	run -4 --separate-stderr on b create --name dan
+	[[ $stderr == *"recovering"*" c"*"warren node remove"* ]]
+	run -4 on a create --name dan
+	run -4 on a node remove b
+	# Everything else goes on.
+	done_on b start bob
+	echo 1 | edit b bob f
+	save b bob
+	done_on b settings bob description=still
+	start_node c
+	within 40 is_fleet '.recovering | not'
+	has_event a hub.recovered
+	for name in ann bob cyd; do
+		run ! on a create --name $name
+	done
+	make dan a
+	[ "$(for p in 'b ann' 'b bob' 'c cyd' 'a dan'; do uid_on $p; done | sort -u | wc -l)" = 4 ]
+	# An older one: it knows of neither bob nor cyd, and of no node that what it knows is all.
+	stop_node c
+	stop_node a
+	cp before.db a/state/hub/catalog.db
+	rm -f a/state/hub/catalog.db-*
+	start_node a
+	within 40 is_fleet '.recovering and .missing == ["c"]'
+	run -4 on a create --name cyd
+	# It is gone for good, and so is what it alone held.
+	run -0 on a node remove c --force
+	is_fleet '.recovering | not'
+	run ! on a create --name bob
+	make fay a
+	[ "$(for p in 'b ann' 'b bob' 'a dan' 'a fay'; do uid_on $p; done | sort -u | wc -l)" = 4 ]
+}
+
+# dies_creating NODE POINT ON NAME: NODE is ended at that point by a create on ON
+dies_creating() {
+	stop_node "$1"
+	start_node "$1" WARREN_CRASH="control.$2"
+	created_in_vain() {
+		run ! on "$2" create --name "$3"
+		! kill -0 "${FLEET_DAEMON[$1]}" 2>/dev/null
+	}
+	within 30 created_in_vain "$1" "$3" "$4"
+	wait "${FLEET_SERVE[$1]}" || true
+}
+
+can_create() {
+	done_on "$1" create --name "$2"
+}
+
+@test "a name whose answer was lost is given back: by the node, after its end too, and by the hub alone" {
+	make_fleet 2
+	# The hub dies before it answers.
+	dies_creating a name-taken b ann
+	[ -n "$(ls b/state/asked)" ]
+	start_node a
+	within 30 can_create b ann
+	# The node dies before it keeps the answer.
+	dies_creating b name-given b bob
+	run ! on a create --name bob
+	start_node b
+	within 30 can_create a bob
+	within 10 test -z "$(ls b/state/asked)"
+	# It forgets even that: an hour later it says that it holds nothing of it.
+	dies_creating b name-given b cyd
+	rm b/state/asked/*
+	stop_node a
+	python3 - <<-'END'
+		import sqlite3
+		db = sqlite3.connect("a/state/hub/catalog.db")
+		assert db.execute("UPDATE project SET created=created-4000 WHERE name='cyd'").rowcount == 1
+		db.commit()
+	END
+	start_node a
+	run ! on a create --name cyd
+	start_node b
+	within 40 has_event a hub.name-free
+	done_on a create --name cyd
+	# What lives, however old, keeps its name.
+	run ! on a create --name ann
+	run ! on b create --name bob
+}
+
+@test "losses are accepted at the hub, and a node makes no more projects than it may" {
+	FLEET_CONF=$'[hub]\ncreates = 2'
+	make_fleet 3
+	make ann a
+	make bob b
+	make cyd b
+	run -1 --separate-stderr on b create --name dan
+	[[ $stderr == *"node 'b' made 2 projects within the hour"*"[hub] creates"* ]]
+	has_event a hub.create-limit
+	make dan c
+	make eli a
+	make fay a
+	# A node's own word is none.
+	run -4 --separate-stderr on b start ann --accept-loss
+	[[ $stderr == *"permitted at a hub"*"warren hub permit-loss"*"--node b"* ]]
+	has_event a peer.refused '.why | contains("permitted at a hub")' || true
+	run ! on b hub permit-loss ann --node b
+	run -2 on a hub permit-loss ann
+	run -5 on a hub permit-loss nobody --node b
+	run -0 on a hub permit-loss ann --node b
+	assert_output_has "warren start ann --accept-loss"
+	has_event a hub.loss-permitted
+	run -4 on c start ann --accept-loss
+	done_on b start ann --accept-loss
+	is b ann .writer.name b
+	# Once.
+	run -4 on c start ann --accept-loss
+	# A project's own token is no operator's.
+	token=$(on b token create -q --scope project:ann)
+	run -0 node b curl -sk -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" -H 'Content-Type: application/json' \
+		-d '{"accept_loss": true}' "https://${FLEET_IP[b]}:$FLEET_PORT/v1/projects/ann/start"
+	assert_equal "$output" 403
+}
+
+@test "an operation that ends while node.db takes nothing is answered, and recorded later" {
+	make_fleet 1
+	make ann a
+	done_on a start ann
+	head -c 100M /dev/urandom | edit a ann big
+	op=$(at a api POST /v1/projects/ann/save '{}' | jq -r .id)
+	within 10 pgrep -f "warren @op .*$op"
+	pid=$(pgrep -f "warren @op .*$op")
+	kill -STOP "$pid"
+	# Nobody else may write then: as good as full, and it can be taken back.
+	mkfifo hold
+	python3 - <<-'END' 3>&- 4>&- &
+		import sqlite3
+		db = sqlite3.connect("a/state/node.db", isolation_level=None)
+		db.execute("BEGIN IMMEDIATE")
+		open("held", "w").close()
+		open("hold").read()
+	END
+	holder=$!
+	within 10 test -e held
+	kill -CONT "$pid"
+	at a api GET "/v1/operations/$op?wait=60s" >answer
+	jq -e '.state == "done" and .receipt.made' answer
+	[ "$(on a op show --json "$op" | jq -r .state)" = done ]
+	python3 -c 'import sqlite3, sys
+assert sqlite3.connect("a/state/node.db").execute("SELECT count(*) FROM op WHERE id=? AND receipt IS NOT NULL", sys.argv[1:]).fetchone()[0] == 0' "$op"
+	echo >hold
+	wait "$holder"
+	recorded() {
+		python3 -c 'import sqlite3, sys
+assert sqlite3.connect("a/state/node.db").execute("SELECT count(*) FROM op WHERE id=? AND receipt IS NOT NULL", sys.argv[1:]).fetchone()[0] == 1' "$op" 2>/dev/null
+	}
+	within 20 recorded
+	echo more | edit a ann f
+	save a ann
+}

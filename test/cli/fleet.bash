@@ -15,6 +15,8 @@
 #   old_image NODE save|restore   all its disks as they were; it must not run
 #   tree_on, repo_on NODE PROJECT, git_on NODE PROJECT ARG...
 #   within SECONDS COMMAND... tries again until it succeeds
+#   fleet_keep, fleet_again   one fleet for the tests of a file: kept by setup_file, taken up by setup; both
+#                             with BATS_TEST_TMPDIR=$BATS_FILE_TMPDIR
 #
 # As root each node is a host of its own: network, processes and mounts are in namespaces, joined by a
 # bridge that is in one too, so that nothing of it is seen outside and all of it goes with its first
@@ -24,6 +26,7 @@
 # a file system of its own.  Whoever loads this calls fleet_teardown in a teardown of its own.
 
 FLEET_SWITCH=
+FLEET_TAG=$$
 FLEET_CONF=
 FLEET_PORT=7400
 declare -ga FLEET=()
@@ -84,6 +87,27 @@ power_on() {
 	END
 }
 
+# The end of a process, and its status: 0 of one that another shell started.
+fleet_wait() {
+	local rc=0
+	wait "$1" 2>/dev/null || rc=$?
+	[ "$rc" = 127 ] || return "$rc"
+	until_true fleet_gone "$1"
+}
+
+fleet_gone() {
+	[[ $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) == [Z]* || ! -e /proc/$1 ]]
+}
+
+fleet_keep() {
+	declare -p "${!FLEET@}" >"$BATS_TEST_TMPDIR/fleet.kept"
+}
+
+fleet_again() {
+	# shellcheck disable=SC1090 # ours
+	. <(sed 's/^declare /declare -g /' "$BATS_TEST_TMPDIR/fleet.kept")
+}
+
 # Who knows of the node, or works in its files, is of it; where it has no processes of its own.
 fleet_of() {
 	grep -lzxF "WARREN_ROOT=$BATS_TEST_TMPDIR/$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'
@@ -94,7 +118,7 @@ power_off() {
 	local name=$1 pid again=1
 	if [ -n "$FLEET_SWITCH" ]; then
 		kill -KILL "${FLEET_INIT[$name]}" 2>/dev/null || true
-		wait "${FLEET_HOLD[$name]}" 2>/dev/null || true
+		fleet_wait "${FLEET_HOLD[$name]}" || true
 		# Its end of the wire goes with the last of its processes, a little later.
 		nsenter -t "$FLEET_SWITCH" -n ip link del "v-$name" 2>/dev/null || true
 	else
@@ -106,7 +130,7 @@ power_off() {
 			done
 		done
 	fi
-	[ -z "${FLEET_SERVE[$name]-}" ] || wait "${FLEET_SERVE[$name]}" 2>/dev/null || true
+	[ -z "${FLEET_SERVE[$name]-}" ] || fleet_wait "${FLEET_SERVE[$name]}" || true
 	unset "FLEET_INIT[$name]" "FLEET_HOLD[$name]" "FLEET_SERVE[$name]" "FLEET_DAEMON[$name]"
 	# A host's run directory does not outlive it.
 	rm -rf "${BATS_TEST_TMPDIR:?}/$name/run"
@@ -162,7 +186,7 @@ fleet_end() {
 	local name=$1 rc=0
 	[ -n "${FLEET_SERVE[$name]-}" ] || return 0
 	kill "-$2" "${FLEET_DAEMON[$name]}" 2>/dev/null || true
-	wait "${FLEET_SERVE[$name]}" 2>/dev/null || rc=$?
+	fleet_wait "${FLEET_SERVE[$name]}" || rc=$?
 	unset "FLEET_SERVE[$name]" "FLEET_DAEMON[$name]"
 	return $rc
 }
@@ -197,8 +221,8 @@ fleet_conf() {
 	END
 	# Nodes of one machine have the hierarchy of control groups in common.
 	group=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-	if [ -n "$group" ] && mkdir "$group/warren-test-$$-$name" 2>/dev/null; then
-		group=$group/warren-test-$$-$name
+	if [ -n "$group" ] && mkdir "$group/warren-test-$FLEET_TAG-$name" 2>/dev/null; then
+		group=$group/warren-test-$FLEET_TAG-$name
 	else
 		group=none
 	fi
@@ -389,8 +413,8 @@ fleet_teardown() {
 	}
 	group=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
 	for name in "${FLEET[@]}"; do
-		[ ! -d "${group:-/nowhere}/warren-test-$$-$name" ] ||
-			find "$group/warren-test-$$-$name" -depth -type d -exec rmdir {} + 2>/dev/null || true
+		[ ! -d "${group:-/nowhere}/warren-test-$FLEET_TAG-$name" ] ||
+			find "$group/warren-test-$FLEET_TAG-$name" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
 	lib_teardown
 }

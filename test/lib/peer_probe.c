@@ -14,6 +14,8 @@
  *   --flip N          byte N of the envelope is another one
  *   --keep FILE       the envelope is kept there; --play FILE: that one is sent, as it is
  *   --stream          as a push is sent
+ *   --serve HOW       no question: it stands at ROOT's peer address, as its daemon would, and answers.
+ *                     Records it takes, and forgets; what it is to attest it has: wrong: with some digest; relay: with what TO says
  * Fields: project=ID, n=NUMBER[.RANDOM] or n=+N (above the record that ROOT has), next=,
  * version=N.S, number=, flag=1, seq=, text=, hint=, keep=1 (project and n), record=own (as ROOT has
  * it); record=make: that one changed by writer=NAME, n=, members=NAME,..., signed by the hub key in
@@ -21,7 +23,10 @@
  * the hub key in ROOT
  */
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -36,6 +41,7 @@ struct probe {
 	struct wr_auth *auth;
 	const struct wr_fleet_node *to, *to_id, *from;
 	const char *keep, *play;
+	const char *serve;
 	bool stream, has_nonce, has_counter;
 	uint64_t nonce, counter, flip;
 	struct wr_msg m;
@@ -241,14 +247,12 @@ envelope(struct probe *p, struct wr_buf *out)
 		out->p[p->flip % out->len] ^= 1;
 }
 
-static struct wr_link *
-connect_to(const struct probe *p)
+static struct wr_tls *
+tls_of(const struct probe *p)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf key = WR_BUF_INIT, cert = WR_BUF_INIT;
-	struct wr_link_peer peer = WR_LINK_PEER_INIT;
 	struct wr_tls_conf conf = {.fleet = p->auth->fleet.id};
 	struct wr_err err = WR_ERR_INIT;
-	struct wr_link *l = NULL;
 	struct wr_tls *tls = NULL;
 	struct wr_der ca[2];
 	int fd = (p->tls_node ? p->tls_node : p->node)->state_fd;
@@ -260,9 +264,21 @@ connect_to(const struct probe *p)
 	conf.cert = (struct wr_der){cert.p, cert.len};
 	conf.ca_count = wr_fleet_cas(&p->auth->fleet, ca);
 	conf.ca = ca;
+	if (wr_tls_new(&conf, &tls, &err) < 0)
+		die("tls", &err);
+	return tls;
+}
+
+static struct wr_link *
+connect_to(const struct probe *p)
+{
+	struct wr_link_peer peer = WR_LINK_PEER_INIT;
+	struct wr_tls *tls = tls_of(p);
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_link *l = NULL;
+
 	peer.node = &p->to->node;
-	if (wr_tls_new(&conf, &tls, &err) < 0 ||
-	    wr_link_connect(tls, p->to->peer, &peer, wr_deadline_ms(WAIT_MS), &l, &err) < 0)
+	if (wr_link_connect(tls, p->to->peer, &peer, wr_deadline_ms(WAIT_MS), &l, &err) < 0)
 		die("connect", &err);
 	wr_tls_free(tls);
 	return l;
@@ -349,6 +365,8 @@ options(struct probe *p, int argc, char **argv)
 			p->to_id = named(p, argv[i]);
 		else if (!strcmp(o, "keep"))
 			p->keep = argv[i];
+		else if (!strcmp(o, "serve"))
+			p->serve = argv[i];
 		else if (!strcmp(o, "play"))
 			p->play = argv[i];
 		else if (!strcmp(o, "flip"))
@@ -410,6 +428,123 @@ learn_nonce(struct probe *p, struct wr_link *l)
 	wr_msg_fini(&a);
 }
 
+/* ---- a liar, in a daemon's place ---- */
+
+/* What the other one attests to the same challenge. */
+static struct wr_digest
+relayed(const struct probe *p, const struct wr_msg *q)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf env = WR_BUF_INIT;
+	struct probe own = *p;
+	struct wr_link *l = connect_to(&own);
+	struct wr_msg a = WR_MSG_INIT;
+	struct wr_digest d;
+
+	own.has_counter = false;
+	learn_nonce(&own, l);
+	own.m = (struct wr_msg){.kind = WR_MSG_ATTEST, .project = q->project, .n = q->n};
+	own.m.digest = q->digest;
+	memcpy(own.m.challenge, q->challenge, sizeof(q->challenge));
+	own.m.ids = q->ids;
+	own.m.id_count = q->id_count;
+	own.m.save = q->save; /* lent */
+	envelope(&own, &env);
+	ask(&own, l, &env, &a);
+	d = a.digest;
+	fprintf(stderr, "%s: %s\n", wr_msg_kind_name(a.kind), a.text ? a.text : "");
+	wr_msg_fini(&a);
+	wr_link_close(l);
+	return d;
+}
+
+static void
+reply(const struct probe *p, struct wr_link *l, const struct wr_msg *q)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf env = WR_BUF_INIT;
+	struct wr_msg a = WR_MSG_INIT;
+	struct wr_err err = WR_ERR_INIT;
+	enum wr_msg_kind kind = q->kind == WR_MSG_HELLO     ? WR_MSG_HELLO_OK
+				: q->kind == WR_MSG_ATTEST  ? WR_MSG_YES
+				: q->kind == WR_MSG_INSTALL ? WR_MSG_OK
+							    : WR_MSG_ERROR;
+
+	/* Who knows no nonce of ours is told one. */
+	if (q->to_nonce != p->auth->nonce && q->kind != WR_MSG_HELLO)
+		kind = WR_MSG_WRONG_NONCE;
+	wr_msg_answer(&a, q, &p->auth->self, kind);
+	a.nonce = p->auth->nonce;
+	a.counter = p->auth->counter;
+	if (kind == WR_MSG_ERROR) {
+		wr_err_set(&err, WR_E_BUSY, "not now");
+		wr_msg_set_err(&a, &err);
+	}
+	if (kind == WR_MSG_HELLO_OK)
+		a.fleet_seq = p->auth->fleet.seq;
+	if (kind == WR_MSG_YES) {
+		a.project = q->project;
+		a.digest = strcmp(p->serve, "relay") != 0 ? wr_digest_of("so it is", 8)
+							  : relayed(p, q);
+		puts("lied");
+		fflush(stdout);
+	}
+	if (wr_auth_seal(p->auth, &a, &env, &err) < 0 ||
+	    wr_link_frame_send(l, WR_FRAME_MSG_REPLY, env.p, env.len, wr_deadline_ms(WAIT_MS),
+			       &err) < 0)
+		die("answer", &err);
+	wr_msg_fini(&a);
+}
+
+static void
+serve_one(const struct probe *p, struct wr_tls *tls, int fd)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_link *l = NULL;
+	enum wr_frame_type type;
+
+	if (wr_link_serve(tls, fd, &l, &err) < 0 ||
+	    wr_link_greet(l, wr_deadline_ms(WAIT_MS), &err) < 0)
+		die("greet", &err);
+	while (wr_link_frame_recv(l, &type, &b, wr_deadline_ms(10 * WAIT_MS), &err) == 1) {
+		struct wr_msg q = WR_MSG_INIT;
+
+		if (type != WR_FRAME_MSG || wr_msg_open(b.p, b.len, &q, &err) < 0)
+			break;
+		reply(p, l, &q);
+		wr_msg_fini(&q);
+	}
+	wr_link_close(l);
+	done();
+}
+
+static void
+serve(const struct probe *p)
+{
+	const struct wr_fleet_node *own = wr_auth_own(p->auth);
+	struct wr_tls *tls = tls_of(p);
+	struct wr_err err = WR_ERR_INIT;
+	int lfd = own ? wr_link_listen(own->peer, &err) : -1;
+
+	if (lfd < 0)
+		die("listen", &err);
+	signal(SIGCHLD, SIG_IGN);
+	for (;;) {
+		struct pollfd f = {.fd = lfd, .events = POLLIN};
+		int fd;
+
+		(void)poll(&f, 1, -1);
+		fd = wr_link_accept(lfd, NULL, &err);
+		if (fd < 0)
+			continue;
+		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			close(lfd);
+			serve_one(p, tls, fd);
+		}
+		close(fd);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
@@ -427,6 +562,8 @@ main(int argc, char **argv)
 		die(argv[1], &err);
 	p.to = p.to_id = named(&p, argv[2]);
 	i = options(&p, argc, argv);
+	if (p.serve)
+		serve(&p);
 	l = connect_to(&p);
 	if (p.play) {
 		if (wr_read_file(AT_FDCWD, p.play, WR_MSG_BYTES, &env, &err) < 0)

@@ -4,13 +4,12 @@
  *
  * Three voters; nodes 0 and 1 may be writers.  Time is taken out: that a lease which rests on a
  * member's answer ends before that member stops being held is lease.pml's matter, so here both
- * are one bit, lease[x] having bit m.  A writer x may run while a majority of the members has such
- * a bit for x, itself included.  Messages may be late, doubled, reordered, lost, as in raise.pml,
- * and hubs may name any writer, also one who must not be: members alone keep I5.
+ * end at once: lease[x] has bit m while m's answer is worth something to x, heard[m] says who holds
+ * m.  A writer x may run while a majority of the members has such a bit for x, itself included.
+ * Messages may be late, doubled, reordered, lost, as in raise.pml, and hubs may name any writer,
+ * also one who must not be: members alone keep I5.  No member restarts and forgets whom it heard.
  *
  *   -DNR=3 raises
- *   -DM4_EXCLUSIVE   a member that is held by one writer says OK to no other: another way to the same
- *                    end, which needs none of what M1 and M2 say of holds and consents
  */
 #ifndef NR
 #define NR 3
@@ -25,6 +24,7 @@ byte made = 1, writer[NR + 1]; /* records */
 byte asked[NR + 1];            /* who promised r */
 byte promised[N], rec[N];      /* D1, D2 */
 byte bound[N];                 /* D1: 1 + the writer under whose CONSENT was promised, 0: none */
+byte heard[N];                 /* 1 + the writer whose hold runs, 0: none */
 byte lease[2];                 /* of writer x, by members */
 byte released;                 /* RELEASE(P,n) exists: bit n */
 byte gone[2];                  /* D1 of the writers: 1 + the newest record given up, 0: none */
@@ -38,10 +38,13 @@ hidden byte I5;
 #else
 #define RUNS(y) (MAJ(lease[y]) && HAS(lease[y], y))
 #endif
-#define HELD(mm) (HAS(lease[0], mm) || HAS(lease[1], mm))
-/* Held by another than the writer of record k.  My own processes hold me from others, but when I
- * learn that I was replaced they are frozen first (W6). */
-#define STRANGER(mm, k) (HAS(lease[1 - writer[k]], mm) && mm != 1 - writer[k])
+#define HELD(mm) (heard[mm] != 0)
+/* M4: held by another than the writer of record k */
+#ifdef MUT_M4_EXCLUSIVE
+#define STRANGER(mm, k) false
+#else
+#define STRANGER(mm, k) (heard[mm] != 0 && heard[mm] != 1 + writer[k])
+#endif
 
 /* M1: a PREPARE with a RELEASE or CONSENT for the record that I hold */
 #ifdef MUT_M1_RELEASE
@@ -50,19 +53,24 @@ hidden byte I5;
 #define RELEASED(mm) HAS(released, rec[mm])
 #endif
 #define CONSENTED(mm, k) (consent[k] == 1 + rec[mm])
-/* M2: what I promised under a CONSENT is for that writer alone; what I never promised waits until I
- * might have promised it. */
+/* M2: what I promised under a CONSENT is for that writer alone. */
 #ifdef MUT_M2_CONSENT
 #define BOUND(mm, k) false
 #else
 #define BOUND(mm, k) (promised[mm] == (k) && bound[mm] != 0 && writer[k] != bound[mm] - 1)
 #endif
-#ifdef MUT_M2_HELD
-#define WAITS(mm, k) false
+/* M4: what I promised without a CONSENT says that the writer of my record runs no more, or has
+ * released: it holds me no longer.  Of another whom I heard it says nothing. */
+#ifdef MUT_M4_OVER
+#define OVER(mm) true
 #else
-#define WAITS(mm, k) (promised[mm] < (k) && STRANGER(mm, k) && !RELEASED(mm))
+#define OVER(mm) (promised[mm] > rec[mm] && bound[mm] == 0)
 #endif
-#define ALLOWED(mm, k) (promised[mm] <= (k) && !BOUND(mm, k) && !WAITS(mm, k))
+#ifdef MUT_M4_WHOSE
+#define HIS(mm) true
+#else
+#define HIS(mm) (heard[mm] == 1 + writer[rec[mm]])
+#endif
 
 inline check() {
 	I5 = !(RUNS(0) && RUNS(1));
@@ -70,11 +78,17 @@ inline check() {
 }
 
 inline install(mm, k) {
+	if :: writer[k] != writer[rec[mm]] && OVER(mm) && HIS(mm) -> heard[mm] = 0 :: else fi;
 	rec[mm] = k;
 	promised[mm] = k;
 	bound[mm] = 0;
-	/* W6: it knows that it was replaced */
-	if :: mm == 1 - writer[k] -> lease[mm] = 0 :: else fi
+	/* W6: it knows that it was replaced, and its own processes are frozen */
+	if
+	:: mm == 1 - writer[k] ->
+		lease[mm] = 0;
+		if :: heard[mm] == 1 + mm -> heard[mm] = 0 :: else fi
+	:: else
+	fi
 }
 
 init {
@@ -87,7 +101,9 @@ init {
 #ifdef MUT_M1_HELD
 			:: promised[m] = r; bound[m] = 0; asked[r] = asked[r] | BIT(m)
 #else
-			:: !HELD(m) || RELEASED(m) -> promised[m] = r; bound[m] = 0; asked[r] = asked[r] | BIT(m)
+			:: !HELD(m) || RELEASED(m) ->
+				promised[m] = r; bound[m] = 0; asked[r] = asked[r] | BIT(m);
+				if :: RELEASED(m) && HIS(m) -> heard[m] = 0 :: else fi
 #endif
 			:: CONSENTED(m, r) -> promised[m] = r; bound[m] = 1 + writer[rec[m]]; asked[r] = asked[r] | BIT(m)
 			:: else
@@ -107,7 +123,7 @@ init {
 	:: atomic { /* M2: INSTALL(r) arrives */
 		select(r : 1 .. NR); select(m : 0 .. N - 1);
 		if
-		:: HAS(made, r) && rec[m] < r && ALLOWED(m, r) -> install(m, r)
+		:: HAS(made, r) && rec[m] < r && promised[m] <= r && !BOUND(m, r) -> install(m, r)
 		:: else
 		fi;
 		END
@@ -115,27 +131,26 @@ init {
 	:: atomic { /* M4: KEEP from the writer of r arrives, and the answer in time */
 		select(r : 0 .. NR); select(m : 0 .. N - 1);
 		if
-		:: HAS(made, r) &&
+		:: HAS(made, r) && rec[m] == r && !STRANGER(m, r) &&
 #ifndef MUT_M4
 		   promised[m] <= r &&
 #endif
 #ifndef MUT_W5_AGAIN
 		   r >= gone[writer[r]] && /* W5: its writer counts no more answers, nor runs again */
 #endif
-#ifdef M4_EXCLUSIVE
-		   !STRANGER(m, r) &&
-#endif
-		   (rec[m] == r || (rec[m] < r && ALLOWED(m, r))) ->
-			if :: rec[m] < r -> install(m, r) :: else fi;
+		   true ->
 			lease[writer[r]] = lease[writer[r]] | BIT(m);
+			heard[m] = 1 + writer[r];
 			check()
 		:: else
 		fi;
 		END
 	}
-	:: atomic { /* H has passed since m heard x, hence also the lease of x from m */
-		select(m : 0 .. N - 1); select(x : 0 .. 1);
-		lease[x] = lease[x] & ~BIT(m);
+	:: atomic { /* H has passed since m heard anyone, hence also every lease from m */
+		select(m : 0 .. N - 1);
+		heard[m] = 0;
+		lease[0] = lease[0] & ~BIT(m);
+		lease[1] = lease[1] & ~BIT(m);
 		END
 	}
 	:: atomic { /* W5: the writer of r, whose newest record that is, stops and releases */

@@ -2,6 +2,22 @@
 /* Hubs: no memory but what a raise is begun with, and that may be any old record. */
 #include "sim.h"
 
+/* What it signed, but for the writer. Only members keep I5 then. */
+static const struct wr_record *
+lie(struct world *w, struct hub *hub, const struct wr_record *e)
+{
+	size_t i = rnd(w, e->member_count);
+
+	if (wr_epoch_cmp(&hub->lie.n, &e->n) == 0)
+		return &hub->lie;
+	hub->lie = *e;
+	for (; e->member[i].role != WR_ROLE_DATA; i = (i + 1) % e->member_count)
+		;
+	hub->lie.writer = e->member[i].node;
+	wr_assert(wr_record_sign(&hub->lie, &w->hub_key, NULL) == 0);
+	return &hub->lie;
+}
+
 static void
 pump(struct world *w, int h)
 {
@@ -15,6 +31,16 @@ pump(struct world *w, int h)
 		if (!wr_raise_next(hub->raise, &to, &m))
 			break;
 		e = wr_raise_record(hub->raise);
+		/* Who holds nobody needs no grant, and is not bound by what it did not see. */
+		if (hub->lies && m.kind == WR_MSG_PREPARE && chance(w, 500))
+			wr_buf_clear(&m.grant);
+		if (e && hub->lies) {
+			e = lie(w, hub, e);
+			if (m.kind == WR_MSG_INSTALL) {
+				wr_buf_clear(&m.record);
+				wr_record_encode(e, &m.record);
+			}
+		}
 		if (e)
 			ghost_record(w, hub->project, e);
 		if (e && w->profile == MEMBERS && !w->calm && chance(w, 250)) {
@@ -81,6 +107,7 @@ hub_raise(struct world *w, int h, int p, const struct raise_wish *wish)
 	else if (chance(w, 900))
 		o.known = &g->record[rnd(w, (uint64_t)g->records)].e;
 	hub->project = p;
+	hub->lies = wish->lies;
 	hub->raise = wr_raise_new(&o, w->now);
 	say(w, "hub %d: raise of p%d, wish %u, grant %u, knows %" PRIu64, h, p, wish->wish,
 	    wish->ask_grant, o.known ? o.known->n.number : 0);
@@ -98,6 +125,12 @@ hub_random_raise(struct world *w, int h)
 	if (w->profile == MEMBERS) {
 		wish.wish = chance(w, 500) ? WR_WISH_REMOVE : member_wish[rnd(w, 3)];
 		wish.node = w->node[rnd(w, (uint64_t)w->nodes)].id;
+		hub_raise(w, h, p, &wish);
+		return;
+	}
+	if (w->profile == LIARS) {
+		wish.ask_grant = WR_GRANT_CONSENT;
+		wish.lies = wish.newest = true;
 		hub_raise(w, h, p, &wish);
 		return;
 	}

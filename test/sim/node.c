@@ -29,6 +29,7 @@ node_env(struct world *w, int i, int p)
 	    .held_until_ns =
 		w->mutant == MUT_GRACE || w->profile == MEMBERS ? 0 : WR_SECOND_NS + WR_HOLD_NS,
 	    .heard_ns = w->mutant == MUT_HOLD || w->profile == MEMBERS ? 0 : c->heard_ns,
+	    .heard_from = c->heard_from,
 	    .self_runs = node_unfrozen(w, i, p),
 	    .amnesia = n->amnesia && w->mutant != MUT_AMNESIA,
 	    .may_store = true,
@@ -88,14 +89,20 @@ follow_record(struct world *w, int i, int p)
 }
 
 static void
-after(struct world *w, int i, int p, const struct wr_member_out *out)
+after(struct world *w, int i, int p, const struct wr_member_out *out, const struct wr_node_id *from)
 {
 	struct copy *c = &w->node[i].copy[p];
 
 	if (out->forget)
 		c->heard_ns = 0;
-	if (out->heard)
+	if (out->hold_ns) {
+		c->heard_ns = out->hold_ns;
+		c->heard_from = out->hold_from;
+	}
+	if (out->heard) {
 		c->heard_ns = node_clock(w, i);
+		c->heard_from = *from;
+	}
 }
 
 static void
@@ -253,11 +260,12 @@ keep_round(struct world *w, int i, int p)
 {
 	struct node *n = &w->node[i];
 	struct copy *c = &n->copy[p];
-	bool ok = wr_epoch_cmp(&c->s.promised, &c->s.record.n) == 0 &&
-		  wr_epoch_cmp(&c->s.released, &c->s.record.n) != 0;
+	struct wr_member_env env = node_env(w, i, p);
 
 	wr_lease_record(&c->lease, &c->s.record);
-	wr_lease_round_begin(&c->lease, ++c->round, node_clock(w, i), ok);
+	if (w->mutant == MUT_EXCLUSIVE)
+		env.heard_from = n->id;
+	wr_lease_round_begin(&c->lease, ++c->round, node_clock(w, i), wr_writer_keeps(&c->s, &env));
 	for (size_t k = 0; k < c->s.record.member_count; k++) {
 		struct wr_msg m = {.kind = WR_MSG_KEEP, .project = w->project[p]};
 
@@ -282,7 +290,7 @@ writer_tick(struct world *w, int i, int p)
 	stand = wr_writer_stand(&c->s, &env, NULL);
 	if (!w->calm && w->profile != MEMBERS && chance(w, c->want ? 80 : 400))
 		c->want = !c->want;
-	if (!w->calm && w->profile == LEASES)
+	if (!w->calm && (w->profile == LEASES || w->profile == LIARS))
 		c->want = true;
 	if (!c->want && !w->calm)
 		c->running = false;
@@ -341,7 +349,7 @@ lost(struct world *w, int i, int p, int from, const struct wr_buf *record)
 	install.project = w->project[p];
 	wr_member_install(&c->s, &env, &install, &a, &out);
 	if (!out.changed || durable(w, i, p)) {
-		after(w, i, p, &out);
+		after(w, i, p, &out, &n->id);
 		follow_record(w, i, p);
 	}
 	wr_msg_fini(&a);
@@ -363,6 +371,7 @@ on_prepare(struct world *w, int i, int from, int p, struct wr_msg *m)
 		wr_msg_fini(&a);
 		return;
 	}
+	after(w, i, p, &out, &m->from);
 	if (out.changed)
 		say(w, "%s: promises %" PRIu64 " of p%d%s", who(w, i), m->n.number, p,
 		    c->s.promised_clean ? ", clean" : "");
@@ -382,7 +391,7 @@ on_install(struct world *w, int i, int from, int p, struct wr_msg *m)
 		wr_msg_fini(&a);
 		return;
 	}
-	after(w, i, p, &out);
+	after(w, i, p, &out, &m->from);
 	if (out.changed) {
 		follow_record(w, i, p);
 		say(w, "%s: has record %" PRIu64 " of p%d", who(w, i), c->s.record.n.number, p);
@@ -400,7 +409,7 @@ on_push(struct world *w, int i, int from, int p, struct letter *l)
 	struct wr_member_out out;
 	enum wr_push_do what = wr_member_push_check(&c->s, &env, &l->m, &push, &a, &out);
 
-	after(w, i, p, &out);
+	after(w, i, p, &out, &l->m.from);
 	wr_push_fini(&push);
 	if (what == WR_PUSH_TAKE || what == WR_PUSH_FILL)
 		/* The transfer: some are slow (F8). */
@@ -448,7 +457,7 @@ node_commit(struct world *w, int i, int from, struct wr_msg *m)
 		wr_msg_fini(&a);
 		return;
 	}
-	after(w, i, p, &out);
+	after(w, i, p, &out, &m->from);
 	if (out.changed)
 		follow_record(w, i, p);
 	reply(w, i, from, &a);
@@ -461,17 +470,23 @@ on_keep(struct world *w, int i, int from, int p, struct wr_msg *m)
 	struct wr_member_env env = node_env(w, i, p);
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_member_out out;
+	enum wr_keep_say says;
 
 	if (env.amnesia)
+		return;
+	if (w->mutant == MUT_EXCLUSIVE)
+		env.heard_from = m->from;
+	says = wr_member_keep(&c->s, &env, &m->from, &m->n, &out);
+	after(w, i, p, &out, &m->from);
+	if (says == WR_KEEP_WAIT)
 		return;
 	wr_msg_answer(&a, m, &w->node[i].id, WR_MSG_KEPT);
 	a.project = m->project;
 	a.number = m->number;
 	a.n = m->n;
-	a.flag = wr_member_keep(&c->s, &env, &m->from, &m->n, &out);
+	a.flag = says == WR_KEEP_OK;
 	if (!a.flag)
 		wr_buf_add(&a.record, c->s.record_bytes.p, c->s.record_bytes.len);
-	after(w, i, p, &out);
 	reply(w, i, from, &a);
 }
 

@@ -26,16 +26,17 @@ enum {
 /* One rule switched off, from outside of the rules: by tampering with what they see. */
 enum mutant {
 	MUT_NONE,
-#define MUTANTS(X)                                                               \
-	X(FENCE, "fence", "M3: a push below the promise is taken")               \
-	X(MAJORITY, "majority", "H2: one promise counts for two")                \
-	X(DURABLE, "durable", "an answer leaves before its state is durable")    \
-	X(CLEAN, "clean", "H3: every promise is called clean")                   \
-	X(AMNESIA, "amnesia", "M5: a node that was set back goes on voting")     \
-	X(HOLD, "hold", "M1: a member forgets at once that it heard the writer") \
-	X(GRACE, "grace", "M1: a member that restarted holds nothing")           \
-	X(RELEASE, "release", "W5: a writer goes on after its release")          \
-	X(PROOF, "proof", "X1: who is asked for a proof says yes unseen")        \
+#define MUTANTS(X)                                                                    \
+	X(FENCE, "fence", "M3: a push below the promise is taken")                    \
+	X(MAJORITY, "majority", "H2: one promise counts for two")                     \
+	X(DURABLE, "durable", "an answer leaves before its state is durable")         \
+	X(CLEAN, "clean", "H3: every promise is called clean")                        \
+	X(AMNESIA, "amnesia", "M5: a node that was set back goes on voting")          \
+	X(HOLD, "hold", "M1: a member forgets at once that it heard the writer")      \
+	X(GRACE, "grace", "M1: a member that restarted holds nothing")                \
+	X(EXCLUSIVE, "exclusive", "M4: OK to a new writer while another's hold runs") \
+	X(RELEASE, "release", "W5: a writer goes on after its release")               \
+	X(PROOF, "proof", "X1: who is asked for a proof says yes unseen")             \
 	X(BASE, "base", "H2: members report no save")
 #define X(id, name, text) MUT_##id,
 	MUTANTS(X)
@@ -50,6 +51,8 @@ enum profile {
 	MEMBERS,
 	/* All writers run, are cut off, and restart. */
 	LEASES,
+	/* All writers run; hubs have their consent, and name others. Nobody restarts. */
+	LIARS,
 };
 
 struct letter {
@@ -74,6 +77,7 @@ struct copy { /* one project on one node */
 	struct wr_save_rec fill;                     /* refs/warren/fill */
 	/* RAM */
 	uint64_t heard_ns;
+	struct wr_node_id heard_from;
 	struct wr_lease lease;
 	bool want, running, pending; /* pending: a mutant has not written the disk yet */
 	uint64_t round;
@@ -96,6 +100,8 @@ struct hub {
 	struct wr_node_id id;
 	struct wr_raise *raise;
 	int project;
+	bool lies; /* whatever it was given, it names another writer: */
+	struct wr_record lie;
 };
 
 /* What really happened, as nobody in the world knows it. */
@@ -180,6 +186,7 @@ struct raise_wish {
 	unsigned wish, ask_grant;
 	struct wr_node_id node;
 	enum wr_role role;
+	bool lies;
 	bool newest;      /* it knows the newest record */
 	bool accept_loss; /* I2 holds for all that is SAFE even so */
 };

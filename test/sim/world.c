@@ -179,6 +179,23 @@ cut_hubs(struct world *w)
 	}
 }
 
+/* Two nodes do not hear each other for a while; each hub hears all but one. */
+static void
+liars(struct world *w)
+{
+	int a = (int)rnd(w, (uint64_t)w->nodes), b = (int)rnd(w, (uint64_t)w->nodes);
+
+	cut_hubs(w);
+	if (chance(w, 60)) {
+		for (int k = 0; k < NODES_MAX; k++)
+			memset(w->cut[k], 0, NODES_MAX * sizeof(w->cut[k][0]));
+		w->cut[a][b] = w->cut[b][a] = true;
+	}
+	if (chance(w, 100))
+		hub_random_raise(w, (int)rnd(w, HUBS));
+	later(w, EV_CHAOS, 0, 100 * MS + rnd(w, 4 * WR_SECOND_NS));
+}
+
 static void
 chaos(struct world *w)
 {
@@ -278,7 +295,9 @@ world_step(struct world *w)
 		hub_tick(w, e.to - NODES_MAX);
 		break;
 	case EV_CHAOS:
-		if (!w->calm)
+		if (!w->calm && w->profile == LIARS)
+			liars(w);
+		else if (!w->calm)
 			chaos(w);
 		break;
 	}

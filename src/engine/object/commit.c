@@ -227,6 +227,13 @@ add_ident_part(struct wr_buf *out, const char *s)
 		wr_buf_adds(out, "unknown");
 }
 
+void
+wr_commit_latest(struct wr_buf *out, const struct wr_id *tree, int64_t seconds)
+{
+	wr_commit_format(out, tree, NULL, "warren <latest@warren>", seconds,
+			 "the newest state alone; its history is elsewhere\n");
+}
+
 char *
 wr_ident(const char *name, const char *mail)
 {

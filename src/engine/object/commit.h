@@ -27,6 +27,9 @@ void wr_commit_fini(struct wr_commit *c);
 /* Append the payload: author = committer, zone +0000. ident must come from wr_ident. */
 void wr_commit_format(struct wr_buf *out, const struct wr_id *tree, const struct wr_id *parent,
 		      const char *ident, int64_t seconds, const char *message);
+/* The commit that stands for a tree alone (refs/warren/latest): no parents, and nothing in it but
+ * tree and time, so that whoever knows these knows its id. */
+void wr_commit_latest(struct wr_buf *out, const struct wr_id *tree, int64_t seconds);
 /* "NAME <MAIL>" that bup's commit parser accepts, from any bytes; parts that nothing is left of
  * become "unknown". The caller frees it. */
 char *wr_ident(const char *name, const char *mail);

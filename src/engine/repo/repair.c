@@ -45,8 +45,8 @@ index_ok(const struct wr_pack_ent *e, const struct wr_pack *p)
 }
 
 /* Multi-indexes repeat what indexes say: they go before an index changes. */
-static int
-drop_midx(struct wr_repo *r, struct wr_err *err)
+int
+wr_repo_drop_midx(struct wr_repo *r, struct wr_err *err)
 {
 	int fd = openat(r->pack_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -81,7 +81,7 @@ repair_one(struct wr_repo *r, struct wr_pack_ent *e, const struct wr_pack *p, bo
 	/* What of the pack cannot be read is verify's to tell. */
 	if (index_ok(e, p) || wr_pack_index(p, &idx, count_bad, &c, NULL) < 0)
 		return 0;
-	if (!midx_gone && drop_midx(r, err) < 0)
+	if (!midx_gone && wr_repo_drop_midx(r, err) < 0)
 		return -1;
 	if (wr_replace_file(r->pack_fd, file, idx.p, idx.len, 0444, err) < 0)
 		return -1;

@@ -154,6 +154,8 @@ int wr_loose_ref_parse(const void *p, size_t len, struct wr_id *out, char **out_
 		       struct wr_err *err);
 /* The content of packed-refs, sorted by name. */
 int wr_packed_refs_parse(const void *p, size_t len, struct wr_refs *out, struct wr_err *err);
+/* repair.c; durable when it returns. */
+int wr_repo_drop_midx(struct wr_repo *r, struct wr_err *err);
 /* As wr_refs_list, but a packed-refs that cannot be read is told in *out_packed_err (code
  * WR_E_NONE: fine) and the loose refs are listed all the same. */
 int wr_refs_list_lenient(struct wr_repo *r, const char *prefix, struct wr_refs *out,

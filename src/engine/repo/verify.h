@@ -66,4 +66,15 @@ int wr_verify(struct wr_repo *r, struct wr_verify_opts *o, struct wr_verify_resu
  * the unusable one by rename, the pack is never touched. *out_rebuilt counts. */
 int wr_repair_indexes(struct wr_repo *r, uint64_t *out_rebuilt, struct wr_err *err);
 
+/* ---- aside.c ---- */
+
+/* Damaged packs ("pack-HEX", also where only the index is left) go to REPO/warren/aside, under the
+ * lock; objects of needed (what refs reach) that they alone still have good are stored again first.
+ * WR_E_CORRUPT: one of those cannot be read, and all stay. */
+int wr_repo_set_aside(struct wr_repo *r, const char *const *pack, size_t count,
+		      const struct wr_idmap *needed, int64_t now, size_t *out_moved,
+		      struct wr_err *err);
+/* Delete what lies aside for longer than floor_s; negative: nothing. */
+int wr_repo_drop_aside(struct wr_repo *r, int64_t now, int64_t floor_s, struct wr_err *err);
+
 #endif

@@ -2,21 +2,22 @@
 #include "engine/snap/fsmeta.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <linux/fs.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "sys/getent.h"
 
 /* ---- owner names ---- */
 
 struct name_slot {
 	uint32_t id;
 	bool used;
+	bool unsure; /* no answer: the name is not known, and none will be asked for again */
 	char *name;
 };
 
@@ -28,6 +29,11 @@ struct name_table {
 struct wr_names {
 	pthread_mutex_t mutex;
 	struct name_table table[2]; /* users, groups; guarded by mutex */
+	struct {
+		char *name;
+		bool found;
+		uint32_t id;
+	} newest[2]; /* name that was looked for last; guarded by mutex */
 };
 
 struct wr_names *
@@ -48,33 +54,10 @@ wr_names_free(struct wr_names *n)
 		for (size_t i = 0; i < n->table[t].cap; i++)
 			free(n->table[t].slot[i].name);
 		free(n->table[t].slot);
+		free(n->newest[t].name);
 	}
 	pthread_mutex_destroy(&n->mutex);
 	free(n);
-}
-
-/* LIMIT: a passwd or group line; groups with tens of thousands of members exist. */
-#define NSS_LINE_MAX (4u << 20)
-
-static char *
-look_up(bool group, uint32_t id)
-{
-	for (size_t size = 4096; size <= NSS_LINE_MAX; size *= 4) {
-		WR_SCOPED(wr_freep) char *buf = wr_malloc(size);
-		struct passwd pw, *pwp = NULL;
-		struct group gr, *grp = NULL;
-		int rc = group ? getgrgid_r(id, &gr, buf, size, &grp)
-			       : getpwuid_r(id, &pw, buf, size, &pwp);
-
-		if (rc == ERANGE)
-			continue;
-		if (group && grp)
-			return wr_strdup(gr.gr_name);
-		if (!group && pwp)
-			return wr_strdup(pw.pw_name);
-		break;
-	}
-	return wr_strdup("");
 }
 
 static struct name_slot *
@@ -100,50 +83,71 @@ table_grow(struct name_table *t)
 	*t = bigger;
 }
 
-const char *
-wr_names_get(struct wr_names *n, bool group, uint32_t id)
+/* Under the mutex. */
+static const struct name_slot *
+slot_known(struct wr_names *n, bool group, uint32_t id)
 {
 	struct name_table *t = &n->table[group];
+	struct wr_getent_entry e;
 	struct name_slot *s;
-	const char *name;
 
-	pthread_mutex_lock(&n->mutex);
 	if (t->count * 2 >= t->cap)
 		table_grow(t);
 	s = slot_of(t, id);
 	if (!s->used) {
-		*s = (struct name_slot){id, true, look_up(group, id)};
+		enum wr_getent_answer a = wr_getent_by_id(group, id, &e);
+
+		*s = (struct name_slot){id, true, a == WR_GETENT_FAILED,
+					wr_strdup(a == WR_GETENT_FOUND ? e.name : "")};
 		t->count++;
 	}
-	name = s->name;
+	return s;
+}
+
+const char *
+wr_names_get(struct wr_names *n, bool group, uint32_t id)
+{
+	const char *name;
+
+	pthread_mutex_lock(&n->mutex);
+	name = slot_known(n, group, id)->name;
 	pthread_mutex_unlock(&n->mutex);
 	return name;
+}
+
+bool
+wr_names_unsure(struct wr_names *n, bool group, uint32_t id)
+{
+	bool unsure;
+
+	pthread_mutex_lock(&n->mutex);
+	unsure = slot_known(n, group, id)->unsure;
+	pthread_mutex_unlock(&n->mutex);
+	return unsure;
 }
 
 bool
 wr_names_find(struct wr_names *n, bool group, const void *name, size_t len, uint32_t *out)
 {
 	WR_SCOPED(wr_freep) char *s = wr_malloc(len + 1);
-	bool found = false;
+	struct wr_getent_entry e;
+	bool found;
 
-	(void)n; /* reverse look-ups are rare enough to ask each time */
 	memcpy(s, name, len);
 	s[len] = '\0';
-	for (size_t size = 4096; !found && size <= NSS_LINE_MAX; size *= 4) {
-		WR_SCOPED(wr_freep) char *buf = wr_malloc(size);
-		struct passwd pw, *pwp = NULL;
-		struct group gr, *grp = NULL;
-		int rc = group ? getgrnam_r(s, &gr, buf, size, &grp)
-			       : getpwnam_r(s, &pw, buf, size, &pwp);
-
-		if (rc == ERANGE)
-			continue;
-		if (group && grp)
-			*out = gr.gr_gid, found = true;
-		if (!group && pwp)
-			*out = pw.pw_uid, found = true;
-		break;
+	pthread_mutex_lock(&n->mutex);
+	/* Most of a tree is one owner's. */
+	if (!n->newest[group].name || strcmp(n->newest[group].name, s) != 0) {
+		free(n->newest[group].name);
+		n->newest[group].name = wr_steal(&s);
+		n->newest[group].found =
+		    wr_getent_by_name(group, n->newest[group].name, &e) == WR_GETENT_FOUND;
+		n->newest[group].id = n->newest[group].found ? e.id : 0;
 	}
+	found = n->newest[group].found;
+	if (found)
+		*out = n->newest[group].id;
+	pthread_mutex_unlock(&n->mutex);
 	return found;
 }
 

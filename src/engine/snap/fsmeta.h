@@ -13,6 +13,8 @@ struct wr_names;
 struct wr_names *wr_names_new(void);
 void wr_names_free(struct wr_names *n);
 const char *wr_names_get(struct wr_names *n, bool group, uint32_t id); /* valid until free */
+/* Is that "" because no name service answered, rather than because there is no name? */
+bool wr_names_unsure(struct wr_names *n, bool group, uint32_t id);
 /* The local id of a name: false if unknown. */
 bool wr_names_find(struct wr_names *n, bool group, const void *name, size_t len, uint32_t *out);
 

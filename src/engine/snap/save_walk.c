@@ -236,6 +236,18 @@ same_sole_link(const struct dir *d, const struct ent *e, const struct wr_meta *m
 	return wr_meta_same(&as_old, old);
 }
 
+/* An owner's name that could not be looked up is the one it had in the parent snapshot. */
+static void
+keep_names(const struct walk *w, const struct wr_meta *old, struct wr_meta *io)
+{
+	if (!io->user.len && old->user.len && old->uid == io->uid &&
+	    wr_names_unsure(w->names, false, io->uid))
+		io->user = old->user;
+	if (!io->group.len && old->group.len && old->gid == io->gid &&
+	    wr_names_unsure(w->names, true, io->gid))
+		io->group = old->group;
+}
+
 /*
  * The entry's record is m, or raw if that is given: take the carried bytes instead if they say the
  * same of the same content.
@@ -244,7 +256,7 @@ static void
 settle_record(const struct dir *d, struct worker *k, struct ent *e, const struct wr_meta *m,
 	      bool sole, struct wr_bytes raw)
 {
-	struct wr_meta old;
+	struct wr_meta old, named;
 
 	if (e->carry && e->carry->raw.p && same_object(e, e->carry) &&
 	    wr_dirent_meta(e->carry, &old, &k->scratch, NULL) == 0 && old.has_common &&
@@ -257,7 +269,11 @@ settle_record(const struct dir *d, struct worker *k, struct ent *e, const struct
 		return;
 	}
 	wr_buf_clear(&k->record);
-	wr_meta_encode(&k->record, m);
+	named = *m;
+	if (e->carry && e->carry->raw.p && wr_dirent_meta(e->carry, &old, &k->scratch, NULL) == 0 &&
+	    old.has_common)
+		keep_names(d->w, &old, &named);
+	wr_meta_encode(&k->record, &named);
 	set_record(e, k->record.p, k->record.len);
 }
 
@@ -622,13 +638,16 @@ store_bupm(struct dir *d, struct worker *k, const struct wr_meta *m, struct wr_e
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf bupm = WR_BUF_INIT;
 	struct wr_content_result res;
-	struct wr_meta old;
+	struct wr_meta old = {0}, named;
 
 	if (d->carry.self_raw.p && wr_dirview_self_meta(&d->carry, &old, &k->scratch, NULL) == 0 &&
-	    old.has_common && wr_meta_same(m, &old))
+	    old.has_common && wr_meta_same(m, &old)) {
 		wr_buf_add(&bupm, d->carry.self_raw.p, d->carry.self_raw.len);
-	else
-		wr_meta_encode(&bupm, m);
+	} else {
+		named = *m;
+		keep_names(d->w, &old, &named);
+		wr_meta_encode(&bupm, &named);
+	}
 	for (size_t i = 0; i < d->count; i++)
 		if (!d->ent[i].skip && d->ent[i].d_type != DT_DIR)
 			wr_buf_add(&bupm, d->ent[i].record.p, d->ent[i].record.len);

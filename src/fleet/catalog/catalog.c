@@ -521,6 +521,62 @@ wr_catalog_project_each(struct wr_catalog *c, wr_cat_project_fn fn, void *ctx, s
 }
 
 int
+wr_catalog_project_bare(struct wr_catalog *c, int64_t before, unsigned limit, wr_cat_project_fn fn,
+			void *ctx, struct wr_err *err)
+{
+	struct each e = {fn, ctx};
+
+	return c->drv->project_bare(c->db, before, limit, pass_on, &e, err);
+}
+
+/* ---- what it may have missed ---- */
+
+static int
+started(struct wr_catalog *c, uint64_t seen, uint64_t *out_count, bool *out_older,
+	struct wr_err *err)
+{
+	uint64_t is;
+
+	if (c->drv->starts_get(c->db, &is, err) < 0)
+		return -1;
+	*out_older = is < seen;
+	*out_count = WR_MAX(is, seen) + 1;
+	if (*out_older && c->drv->known_clear(c->db, err) < 0)
+		return -1;
+	return c->drv->starts_store(c->db, *out_count, err);
+}
+
+int
+wr_catalog_started(struct wr_catalog *c, uint64_t seen, uint64_t *out_count, bool *out_older,
+		   struct wr_err *err)
+{
+	if (enter(c, err) < 0)
+		return -1;
+	return leave(c, started(c, seen, out_count, out_older, err), err);
+}
+
+int
+wr_catalog_node_known(struct wr_catalog *c, const struct wr_uuid *node, int64_t now,
+		      struct wr_err *err)
+{
+	if (enter(c, err) < 0)
+		return -1;
+	return leave(c, c->drv->known_store(c->db, node, now, err), err);
+}
+
+int
+wr_catalog_node_is_known(struct wr_catalog *c, const struct wr_uuid *node, int64_t *out_at,
+			 struct wr_err *err)
+{
+	int64_t at;
+	int rc = c->drv->known_find(c->db, node, &at, err);
+
+	if (rc > 0 && out_at)
+		*out_at = at;
+	return rc;
+}
+
+int
 wr_catalog_uid_next(struct wr_catalog *c, uint32_t first, uint32_t last, uint64_t keep_s,
 		    int64_t now, uint32_t *out, struct wr_err *err)
 {

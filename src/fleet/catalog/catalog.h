@@ -79,6 +79,24 @@ int wr_catalog_project_purged(struct wr_catalog *c, const struct wr_uuid *id, in
 int wr_catalog_uid_next(struct wr_catalog *c, uint32_t first, uint32_t last, uint64_t keep_s,
 			int64_t now, uint32_t *out, struct wr_err *err);
 
+/* Reservations of which no node ever reported a copy, made before then; at most limit of them. */
+int wr_catalog_project_bare(struct wr_catalog *c, int64_t before, unsigned limit,
+			    wr_cat_project_fn fn, void *ctx, struct wr_err *err);
+
+/* ---- what it may have missed ---- */
+
+/* A start of its hub, counted. seen: the count that the hub remembers elsewhere; a catalog that is
+ * behind it is an older one: it forgets of which nodes it knows everything. *out_count is to be
+ * remembered. */
+int wr_catalog_started(struct wr_catalog *c, uint64_t seen, uint64_t *out_count, bool *out_older,
+		       struct wr_err *err);
+/* All projects that the node holds are here by now. */
+int wr_catalog_node_known(struct wr_catalog *c, const struct wr_uuid *node, int64_t now,
+			  struct wr_err *err);
+/* 1: that was said of it, *out_at (may be NULL) when; 0: not yet. */
+int wr_catalog_node_is_known(struct wr_catalog *c, const struct wr_uuid *node, int64_t *out_at,
+			     struct wr_err *err);
+
 /* ---- evidence ---- */
 
 struct wr_cat_copy {

@@ -34,6 +34,13 @@
 	  "SELECT " PROJECT " FROM project WHERE purged=0 ORDER BY name IS NOT NULL, name, id")    \
 	X(UIDS, "SELECT DISTINCT uid FROM project WHERE uid BETWEEN ?1 AND ?2 AND "                \
 		"(purged=0 OR purged>?3) ORDER BY uid")                                            \
+	X(PROJECT_BARE, "SELECT " PROJECT " FROM project WHERE purged=0 AND created<?1 AND NOT "   \
+			"EXISTS(SELECT 1 FROM copy WHERE copy.project=project.id) LIMIT ?2")       \
+	X(STARTS_GET, "SELECT count FROM start")                                                   \
+	X(STARTS_STORE, "INSERT OR REPLACE INTO start(one,count) VALUES(1,?1)")                    \
+	X(KNOWN_STORE, "INSERT OR REPLACE INTO known(node,at) VALUES(?1,?2)")                      \
+	X(KNOWN_FIND, "SELECT at FROM known WHERE node=?1")                                        \
+	X(KNOWN_CLEAR, "DELETE FROM known")                                                        \
 	X(COPY_NEWEST, "SELECT max(inc) FROM copy WHERE node=?1")                                  \
 	X(COPY_STORE, "INSERT OR REPLACE INTO copy(" COPY ") "                                     \
 		      "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")                        \
@@ -72,6 +79,8 @@ static const char *const formats[] = {
     " dirty INTEGER NOT NULL, hidden INTEGER NOT NULL, running INTEGER NOT NULL,"
     " state INTEGER NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
     "CREATE INDEX copy_node ON copy(node, inc);",
+    "CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one=1), count INTEGER NOT NULL);"
+    "CREATE TABLE known(node TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 static const struct wr_db_kind kind = {
@@ -396,6 +405,19 @@ project_each(struct wr_cat_db *d, wr_cat_row_fn fn, void *ctx, struct wr_err *er
 }
 
 static int
+project_bare(struct wr_cat_db *d, int64_t before, unsigned limit, wr_cat_row_fn fn, void *ctx,
+	     struct wr_err *err)
+{
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&d->db, PROJECT_BARE, &st, err) < 0)
+		return -1;
+	wr_db_int(st, 1, before);
+	wr_db_int(st, 2, limit);
+	return walk_projects(d, PROJECT_BARE, st, fn, ctx, err);
+}
+
+static int
 uid_free(struct wr_cat_db *d, uint32_t first, uint32_t last, int64_t until, uint32_t *out,
 	 struct wr_err *err)
 {
@@ -417,6 +439,71 @@ uid_free(struct wr_cat_db *d, uint32_t first, uint32_t last, int64_t until, uint
 		return -1;
 	*out = next > last ? 0 : (uint32_t)next;
 	return 0;
+}
+
+/* ---- what it may have missed ---- */
+
+static int
+starts_get(struct wr_cat_db *d, uint64_t *out, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	if (wr_db_get(&d->db, STARTS_GET, &st, err) < 0)
+		return -1;
+	rc = wr_db_step(&d->db, st, err);
+	*out = rc > 0 ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+	wr_db_put(&d->db, STARTS_GET, st);
+	return WR_MIN(rc, 0);
+}
+
+static int
+starts_store(struct wr_cat_db *d, uint64_t count, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&d->db, STARTS_STORE, &st, err) < 0)
+		return -1;
+	wr_db_int(st, 1, (int64_t)count);
+	return wr_db_run(&d->db, STARTS_STORE, st, err);
+}
+
+static int
+known_store(struct wr_cat_db *d, const struct wr_uuid *node, int64_t at, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&d->db, KNOWN_STORE, &st, err) < 0)
+		return -1;
+	wr_db_text(st, 1, node->s);
+	wr_db_int(st, 2, at);
+	return wr_db_run(&d->db, KNOWN_STORE, st, err);
+}
+
+static int
+known_find(struct wr_cat_db *d, const struct wr_uuid *node, int64_t *out_at, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	if (wr_db_get(&d->db, KNOWN_FIND, &st, err) < 0)
+		return -1;
+	wr_db_text(st, 1, node->s);
+	rc = wr_db_step(&d->db, st, err);
+	if (rc > 0)
+		*out_at = sqlite3_column_int64(st, 0);
+	wr_db_put(&d->db, KNOWN_FIND, st);
+	return rc;
+}
+
+static int
+known_clear(struct wr_cat_db *d, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&d->db, KNOWN_CLEAR, &st, err) < 0)
+		return -1;
+	return wr_db_run(&d->db, KNOWN_CLEAR, st, err);
 }
 
 /* ---- evidence ---- */
@@ -539,6 +626,12 @@ const struct wr_cat_driver wr_cat_sqlite = {
     .project_by_uid = project_by_uid,
     .project_each = project_each,
     .uid_free = uid_free,
+    .project_bare = project_bare,
+    .starts_get = starts_get,
+    .starts_store = starts_store,
+    .known_store = known_store,
+    .known_find = known_find,
+    .known_clear = known_clear,
     .copy_newest = copy_newest,
     .copy_store = copy_store,
     .copy_drop = copy_drop,

@@ -655,6 +655,77 @@ check_copy(void *ctx, const struct wr_cat_copy *k, struct wr_err *err)
 	return 0;
 }
 
+static int
+count_bare(void *ctx, const struct wr_cat_project *p, struct wr_err *err WR_UNUSED)
+{
+	struct wr_buf *names = ctx;
+
+	wr_buf_addf(names, "%s ", p->name);
+	return 0;
+}
+
+static void
+test_what_it_missed(void **state)
+{
+	struct wr_catalog *c = open_catalog(*state);
+	const struct wr_uuid a = uuid(1), b = uuid(2);
+	uint64_t count;
+	int64_t at;
+	bool older;
+
+	assert_int_equal(wr_catalog_node_is_known(c, &a, NULL, NULL), 0);
+	ok(wr_catalog_node_known(c, &a, NOW, err));
+	ok(wr_catalog_node_known(c, &a, NOW + 1, err));
+	assert_int_equal(wr_catalog_node_is_known(c, &a, &at, NULL), 1);
+	assert_true(at == NOW + 1);
+	assert_int_equal(wr_catalog_node_is_known(c, &b, NULL, NULL), 0);
+	ok(wr_catalog_started(c, 0, &count, &older, err));
+	assert_true(count == 1 && !older);
+	ok(wr_catalog_started(c, 1, &count, &older, err));
+	assert_true(count == 2 && !older);
+	wr_catalog_close(c);
+	c = open_catalog(*state);
+	assert_int_equal(wr_catalog_node_is_known(c, &a, NULL, NULL), 1);
+	/* Its hub did not remember: it is still the same one. */
+	ok(wr_catalog_started(c, 0, &count, &older, err));
+	assert_true(count == 3 && !older);
+	assert_int_equal(wr_catalog_node_is_known(c, &a, NULL, NULL), 1);
+	/* One that was put back. */
+	ok(wr_catalog_started(c, 7, &count, &older, err));
+	assert_true(count == 8 && older);
+	assert_int_equal(wr_catalog_node_is_known(c, &a, NULL, NULL), 0);
+	wr_catalog_close(c);
+}
+
+static void
+test_bare(void **state)
+{
+	struct wr_catalog *c = open_catalog(*state);
+	const struct wr_node_id node = {uuid(9), 1};
+	struct wr_cat_project p = {.created = NOW};
+	struct wr_report r = {.project = uuid(2)};
+	WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+
+	for (unsigned i = 1; i <= 4; i++) {
+		p.id = uuid(i);
+		p.uid = 1000 + i;
+		p.created = NOW + i;
+		snprintf(p.name, sizeof(p.name), "p%u", i);
+		ok(wr_catalog_project_put(c, &p, err));
+	}
+	ok(wr_catalog_report(c, &node, &r, 1, false, NOW, err));
+	ok(wr_catalog_project_purged(
+	    c, &(struct wr_uuid){.s = "00000003-0000-4000-8000-000000000000"}, NOW, err));
+	ok(wr_catalog_project_bare(c, NOW + 1, 10, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "");
+	ok(wr_catalog_project_bare(c, NOW + 9, 10, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "p1 p4 ");
+	wr_buf_clear(&names);
+	ok(wr_catalog_project_bare(c, NOW + 9, 1, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "p1 ");
+	wr_catalog_close(c);
+}
+
 static void
 test_report(void **state)
 {
@@ -868,10 +939,10 @@ test_sqlite__file(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	wr_catalog_close(c);
 	wr_catalog_close(NULL);
-	meddle(d, "PRAGMA user_version=2");
+	meddle(d, "PRAGMA user_version=3");
 	refused(wr_catalog_open(where, &c, err), WR_E_UNSUPPORTED,
-		"has format 2, this program reads up to 1");
-	meddle(d, "PRAGMA user_version=1; PRAGMA application_id=5");
+		"has format 3, this program reads up to 2");
+	meddle(d, "PRAGMA user_version=2; PRAGMA application_id=5");
 	refused(wr_catalog_open(where, &c, err), WR_E_CORRUPT, "something else");
 	assert_int_equal(wr_replace_file(d->fd, "catalog.db",
 					 "not a database, but text of more "
@@ -922,6 +993,8 @@ static const struct CMUnitTest suite[] = {
     CATALOG_TEST(test_purged),
     CATALOG_TEST(test_uid_next),
     CATALOG_TEST(test_report),
+    CATALOG_TEST(test_what_it_missed),
+    CATALOG_TEST(test_bare),
     CATALOG_TEST(test_group),
     CATALOG_TEST(test_killed),
     CATALOG_TEST(test_two_at_once),

@@ -69,6 +69,21 @@ struct wr_cat_driver {
 	int (*uid_free)(struct wr_cat_db *d, uint32_t first, uint32_t last, int64_t until,
 			uint32_t *out, struct wr_err *err);
 
+	/* Rows that are not purged, made before then, of which there is no copy. As project_range
+	 * for the callback. */
+	int (*project_bare)(struct wr_cat_db *d, int64_t before, unsigned limit, wr_cat_row_fn fn,
+			    void *ctx, struct wr_err *err);
+
+	/* One number; 0 until it is stored. */
+	int (*starts_get)(struct wr_cat_db *d, uint64_t *out, struct wr_err *err);
+	int (*starts_store)(struct wr_cat_db *d, uint64_t count, struct wr_err *err);
+	/* Nodes of which everything is known, and since when. */
+	int (*known_store)(struct wr_cat_db *d, const struct wr_uuid *node, int64_t at,
+			   struct wr_err *err);
+	int (*known_find)(struct wr_cat_db *d, const struct wr_uuid *node, int64_t *out_at,
+			  struct wr_err *err);
+	int (*known_clear)(struct wr_cat_db *d, struct wr_err *err);
+
 	/* The greatest incarnation of the node among the copies; 0 if it has none. */
 	int (*copy_newest)(struct wr_cat_db *d, const struct wr_uuid *node, uint32_t *out,
 			   struct wr_err *err);

@@ -200,6 +200,10 @@ verify(X509_STORE_CTX *x, void *arg)
 		l->refused_date =
 		    why == X509_V_ERR_CERT_HAS_EXPIRED || why == X509_V_ERR_CERT_NOT_YET_VALID;
 		l->refusal = refusal_text(why);
+		/* It may be the CA whose time it is not. */
+		if (l->refused_date)
+			l->has_its =
+			    wr_x509_info(X509_STORE_CTX_get_current_cert(x), &l->its, NULL) == 0;
 		return 0;
 	}
 	keep_ca(x, l);

@@ -5,7 +5,7 @@
 #define MAGIC_FLEET "WRF1"
 #define CA_BYTES (16u << 10) /* LIMIT of a certificate */
 /* A node without its names and addresses, but with their lengths. */
-#define NODE_BYTES (20 + 4 * 2 + WR_PUB_LEN + 4 + 1)
+#define NODE_BYTES (20 + 5 * 2 + WR_PUB_LEN + 4 + 1)
 #define FLAGS (WR_FLEET_DRAINING | WR_FLEET_EXPERIMENTAL | WR_FLEET_REMOVED | WR_FLEET_HUB)
 
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
@@ -124,6 +124,7 @@ put_fleet(const struct wr_fleet *f, struct wr_buf *out)
 		put_text(out, n->dc);
 		put_text(out, n->peer);
 		put_text(out, n->api);
+		put_text(out, n->names);
 		wr_buf_add(out, n->pub.b, sizeof(n->pub.b));
 		wr_buf_add32be(out, n->weight);
 		wr_buf_add8(out, (uint8_t)n->flags);
@@ -197,6 +198,19 @@ get_address(struct wr_dec *d, const char *field, char out[256])
 		wr_dec_fail(d, field, "is '%s', not HOST:PORT", WR_Q(out));
 }
 
+/* Names and addresses, each of what may stand in them: a certificate's maker looks closer. */
+static void
+get_names(struct wr_dec *d, char out[WR_FLEET_NAMES])
+{
+	size_t len;
+
+	get_text(d, "names", out, WR_FLEET_NAMES);
+	len = strlen(out);
+	if (out[strspn(out, LOWER DIGITS ".-_:,")] || *out == ',' || strstr(out, ",,") ||
+	    (len && out[len - 1] == ','))
+		wr_dec_fail(d, "names", "are '%s', no names with commas between", WR_Q(out));
+}
+
 static int
 by_name(const void *a, const void *b)
 {
@@ -237,6 +251,7 @@ get_nodes(struct wr_dec *d, struct wr_fleet *f)
 		get_name(d, "data center", n->dc);
 		get_address(d, "peer address", n->peer);
 		get_address(d, "api address", n->api);
+		get_names(d, n->names);
 		n->pub = wr_dec_pub(d, "node key", WR_DEC_MUST);
 		n->weight = wr_dec32(d, "weight");
 		n->flags = wr_dec_max(d, "flags", 0, FLAGS);

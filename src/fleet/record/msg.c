@@ -64,6 +64,7 @@ enum field_type {
 	X(DIGEST, digest, T_DIGEST, 0)                       \
 	X(BASE, base, T_COMMIT, 0)                           \
 	X(DIRTY, dirty, T_BOOL, 0)                           \
+	X(DAMAGED, damaged, T_BOOL, 0)                       \
 	X(CODE, code, T_CODE, 0)                             \
 	X(TEXT, text, T_TEXT, TEXT_BYTES)                    \
 	X(HINT, hint, T_TEXT, TEXT_BYTES)                    \
@@ -106,11 +107,13 @@ static const struct kind_def kinds[] = {
     [WR_MSG_OK] = {"OK", {F_END}},
     [WR_MSG_ERROR] = {"ERROR", {F_CODE, F_TEXT, F_HINT}},
     [WR_MSG_PREPARE] = {"PREPARE", {F_PROJECT, F_N, F_GRANT}},
-    [WR_MSG_PROMISE] = {"PROMISE", {F_PROJECT, F_N, F_RECORD, F_SAVE, F_FLAG, F_BASE, F_DIRTY}},
+    [WR_MSG_PROMISE] = {"PROMISE",
+			{F_PROJECT, F_N, F_RECORD, F_SAVE, F_FLAG, F_BASE, F_DIRTY, F_DAMAGED}},
     [WR_MSG_NACK] = {"NACK", {F_PROJECT, F_N, F_RECORD, F_CODE, F_TEXT, F_HINT}},
     [WR_MSG_INSTALL] = {"INSTALL", {F_RECORD, F_SETTINGS}},
     [WR_MSG_PUSH] = {"PUSH", {F_RECORD, F_SETTINGS, F_SAVE, F_FLAG}},
     [WR_MSG_ACK] = {"ACK", {F_PROJECT, F_VERSION, F_DIGEST}},
+    [WR_MSG_SIDES] = {"SIDES", {F_RECORD, F_SAVE}},
     [WR_MSG_KEEP] = {"KEEP", {F_NUMBER, F_KEEP}},
     [WR_MSG_KEPT] = {"KEPT", {F_NUMBER, F_KEEP, F_BLOBS}},
     [WR_MSG_GRANT_ASK] = {"GRANT_ASK", {F_PROJECT, F_N, F_NEXT}},
@@ -125,15 +128,18 @@ static const struct kind_def kinds[] = {
     [WR_MSG_RAISE] = {"RAISE", {F_PROJECT, F_WISH, F_NODE, F_FLAG, F_RECORD}},
     [WR_MSG_RAISED] = {"RAISED", {F_RECORD, F_SETTINGS}},
     [WR_MSG_SETTINGS] = {"SETTINGS", {F_PROJECT, F_NUMBER, F_BLOB}},
-    [WR_MSG_REPORT] = {"REPORT", {F_REPORT}},
+    [WR_MSG_REPORT] = {"REPORT", {F_REPORT, F_FLAG}},
     [WR_MSG_REPORTED] = {"REPORTED", {F_BLOBS}},
     [WR_MSG_CERT] = {"CERT", {F_BLOB}},
     [WR_MSG_CERT_OK] = {"CERT_OK", {F_BLOB}},
     [WR_MSG_ADDRESS] = {"ADDRESS", {F_TEXT, F_HINT}},
-    [WR_MSG_INVENTORY] = {"INVENTORY", {F_END}},
+    [WR_MSG_INVENTORY] = {"INVENTORY", {F_TEXT}},
     [WR_MSG_HOLDS] = {"HOLDS", {F_REPORT, F_FLAG}},
+    [WR_MSG_RECORDS_ASK] = {"RECORDS_ASK", {F_KEEP}},
+    [WR_MSG_RECORDS] = {"RECORDS", {F_BLOBS}},
     [WR_MSG_AUDIT] = {"AUDIT", {F_PROJECT, F_FLAG}},
     [WR_MSG_AUDITED] = {"AUDITED", {F_PROJECT, F_VERSION, F_FLAG, F_DIGEST, F_BLOB}},
+    [WR_MSG_MARK] = {"MARK", {F_PROJECT}},
 };
 
 static const struct kind_def *
@@ -528,7 +534,7 @@ get_field(struct wr_dec *d, const struct field_def *f, struct wr_msg *m)
 		*(int64_t *)p = wr_dec_time(d, f->name);
 		break;
 	case T_WISH:
-		m->wish = wr_dec_max(d, f->name, WR_WISH_WRITER, WR_WISH_UNDELETE);
+		m->wish = wr_dec_max(d, f->name, WR_WISH_WRITER, WR_WISH_WITNESS);
 		break;
 	case T_BOOL:
 		*(bool *)p = wr_dec_bool(d, f->name);

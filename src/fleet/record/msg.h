@@ -22,7 +22,7 @@ enum wr_msg_kind {
 	/* hub to member (H1, H4) */
 	WR_MSG_PREPARE = 20, /* project, n, grant (RELEASE or CONSENT) or none -> PROMISE | NACK */
 	WR_MSG_PROMISE, /* project, n, record, save (both may be empty), flag: clean; work: base,
-			   dirty */
+			   dirty; damaged: the copy is, and no source */
 	WR_MSG_NACK,    /* project, n: promised; record; code, text, hint: why */
 	WR_MSG_INSTALL, /* record, settings -> OK | NACK */
 
@@ -30,13 +30,18 @@ enum wr_msg_kind {
 	WR_MSG_PUSH = 30, /* record, settings, save; flag: a FILL -> by stream, then ACK | NACK */
 	WR_MSG_ACK,       /* project, version; digest of the ref list */
 	WR_MSG_KEEP,      /* number: which round; keep[]: project, n -> KEPT */
-	WR_MSG_KEPT, /* number; keep[]: project, n, ok; blobs of records of those lost, in order */
+	WR_MSG_KEPT, /* number; keep[]: project, n, ok; blobs of records of those lost, in order;
+			who is to ask again in its next round is left out */
+	/* a member to the writer (W7) */
+	WR_MSG_SIDES, /* record; save, not signed: side branches that no save names -> by stream,
+			 then ACK | NACK | ERROR */
 
 	/* hub to writer */
 	WR_MSG_GRANT_ASK =
 	    40,       /* project, n, next (none: RELEASE, else CONSENT) -> GRANT | NACK | ERROR */
 	WR_MSG_GRANT, /* grant */
-	/* anyone who needs objects, to a member that has them: push me that (W2) */
+	/* anyone who needs objects, to a member that has them: push me that (W2); number 0: what
+	 * you have, for my copy is damaged */
 	WR_MSG_FILL_ASK, /* project, version -> OK (it will come) | NACK | ERROR */
 	/* a member to the writer, after a move: make it active there */
 	WR_MSG_START, /* project -> OK (it begins) | ERROR */
@@ -55,20 +60,28 @@ enum wr_msg_kind {
 	WR_MSG_RAISED,      /* record, settings */
 	WR_MSG_SETTINGS,    /* project, number: rev it was made from, blob: json -> RAISED (record
 			       empty) | ERROR */
-	WR_MSG_REPORT,      /* report[]: what this node holds -> REPORTED */
+	WR_MSG_REPORT,      /* report[]: what this node holds; flag: it takes no new copies ->
+			       REPORTED */
 	WR_MSG_REPORTED,    /* blobs: newer records, with their settings docs */
 	WR_MSG_CERT, /* blob: public key (SubjectPublicKeyInfo, DER) -> CERT_OK: blob certificate */
 	WR_MSG_CERT_OK,
 	/* hub to node */
-	WR_MSG_INVENTORY, /* what do you hold? -> HOLDS */
-	WR_MSG_HOLDS,     /* report[]: from its disks; flag: it is all that it holds */
+	WR_MSG_INVENTORY, /* what do you hold? text: only behind this id; NULL: all -> HOLDS */
+	WR_MSG_HOLDS,     /* report[]: from its disks, by id; flag: there are no more */
 	/* node to hub */
 	WR_MSG_ADDRESS, /* text: the sender's peer address, hint: of its API; NULL: none -> OK |
 			   ERROR */
+	/* hub to node */
+	WR_MSG_RECORDS_ASK, /* keep[]: which projects' records and settings do you have? -> RECORDS
+			     */
+	WR_MSG_RECORDS, /* blobs: for each in turn its record and its settings; empty: none. Those
+			   that found no room are missing at the end */
 	/* anyone to a member: is your copy whole? */
 	WR_MSG_AUDIT = 80, /* project, flag: read all of it -> AUDITED */
 	WR_MSG_AUDITED, /* project, version; digest: what it holds; flag: it is whole; blob: more,
 			   as JSON */
+	WR_MSG_MARK,    /* project: what you found damaged of it counts from now on; refill it ->
+			   OK | ERROR */
 };
 const char *wr_msg_kind_name(enum wr_msg_kind k); /* "PREPARE"; "?" of one unknown here */
 /* The i-th field of a kind's body, by the name it has in struct wr_msg; NULL behind the last. */
@@ -80,7 +93,8 @@ enum wr_wish {
 	WR_WISH_REMOVE,
 	WR_WISH_VOTER,
 	WR_WISH_DELETE,
-	WR_WISH_UNDELETE
+	WR_WISH_UNDELETE,
+	WR_WISH_WITNESS /* a learner that is to vote, and hold nothing */
 };
 
 struct wr_keep {
@@ -127,6 +141,7 @@ struct wr_msg {
 	struct wr_digest digest;
 	char base[41]; /* work record: commit, "" = none */
 	bool dirty;
+	bool damaged;
 	enum wr_err_code code;
 	char *text, *hint; /* owned; NULL: none */
 	struct wr_keep *keep;

@@ -9,7 +9,7 @@
 
 #include "fleet/record/test_values.h"
 
-#define KINDS_END (WR_MSG_AUDITED + 1)
+#define KINDS_END (WR_MSG_MARK + 1)
 
 static bool
 is_kind(unsigned k)
@@ -40,6 +40,7 @@ fill(struct wr_msg *m, enum wr_msg_kind kind)
 	m->digest = wr_digest_of("x", 1);
 	memset(m->base, 'a', 40);
 	m->dirty = true;
+	m->damaged = true;
 	m->code = WR_E_BUSY;
 	m->text = wr_strdup("it is in use\nby \xc3\xa9");
 	m->hint = wr_strdup("wait");
@@ -128,6 +129,7 @@ check_fields(const struct wr_msg *m, const struct wr_msg *o)
 	VALUE(digest);
 	VALUE(base);
 	VALUE(dirty);
+	VALUE(damaged);
 	VALUE(code);
 	VALUE(challenge);
 #define BYTES(f)                                             \
@@ -206,7 +208,7 @@ test_msg__each_kind_has_its_fields(void **state)
 		wr_msg_fini(&m); /* and again at the end of the scope */
 		count++;
 	}
-	assert_int_equal(count, 36);
+	assert_int_equal(count, 40);
 	assert_string_equal(wr_msg_kind_name(KINDS_END), "?");
 	assert_null(wr_msg_field_name(KINDS_END, 0));
 	assert_null(wr_msg_field_name(WR_MSG_HELLO, 1000));
@@ -268,7 +270,7 @@ test_msg__fields_are_checked(void **state)
 	REFUSE(WR_MSG_PREPARE, m.n.number = 0, "n has no number");
 	REFUSE(WR_MSG_ACK, m.version.n = ((struct wr_epoch){0, 0}), "a save without an epoch");
 	REFUSE(WR_MSG_RAISE, m.wish = 0, "wish is 0");
-	REFUSE(WR_MSG_RAISE, m.wish = WR_WISH_UNDELETE + 1, "wish is 7");
+	REFUSE(WR_MSG_RAISE, m.wish = WR_WISH_WITNESS + 1, "wish is 8");
 	REFUSE(WR_MSG_RAISE, m.node.inc = 0, "node has no incarnation");
 	REFUSE(WR_MSG_PROMISE, m.base[39] = '\0', "base is no commit");
 	REFUSE(WR_MSG_PROMISE, m.base[0] = 'A', "base is no commit");

@@ -191,11 +191,13 @@ enum wr_fleet_flag {
 	WR_FLEET_REMOVED = 4,
 	WR_FLEET_HUB = 8,
 };
+#define WR_FLEET_NAMES 512 /* LIMIT, with its NUL */
 struct wr_fleet_node {
 	struct wr_node_id node;
 	char name[64], dc[64];
 	char peer[256]; /* HOST:PORT or [V6]:PORT of its peer listener; "": nobody can reach it */
 	char api[256];  /* likewise, of its HTTPS API */
+	char names[WR_FLEET_NAMES]; /* hosts that may stand in its certificate, commas between */
 	struct wr_pub pub; /* its signing key */
 	uint32_t weight;   /* 100 = usual */
 	unsigned flags;

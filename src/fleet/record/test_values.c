@@ -162,6 +162,7 @@ test_fleet(struct wr_fleet *f)
 	}
 	f->node[0].flags = WR_FLEET_HUB;
 	snprintf(f->node[0].api, sizeof(f->node[0].api), "n1.example.org:8443");
+	snprintf(f->node[0].names, sizeof(f->node[0].names), "n1.example.org,192.0.2.1");
 	f->node[2].flags = WR_FLEET_DRAINING;
 	assert_int_equal(wr_fleet_sign(f, &k, &err), 0);
 }

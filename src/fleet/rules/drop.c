@@ -151,6 +151,7 @@ wr_drop_answer(struct wr_drop *d, const struct wr_member_env *env, const struct 
 {
 	for (size_t i = 0; i < d->peer_count && d->verdict == WR_DROP_WAIT; i++) {
 		struct wr_drop_peer *p = &d->peer[i];
+		struct wr_digest want = wr_rules_proof_of(&d->opts.expected, &p->node);
 		struct wr_msg bad = {.code = WR_E_CORRUPT};
 		static char text[] = "its proof is wrong";
 
@@ -158,7 +159,7 @@ wr_drop_answer(struct wr_drop *d, const struct wr_member_env *env, const struct 
 			continue;
 		bad.text = text;
 		if (m->kind == WR_MSG_YES && strcmp(m->project.s, d->record.project.s) == 0 &&
-		    memcmp(m->digest.b, d->opts.expected.b, sizeof(m->digest.b)) == 0)
+		    memcmp(m->digest.b, want.b, sizeof(want.b)) == 0)
 			p->yes = !p->no;
 		else if (m->kind == WR_MSG_YES)
 			refused(d, env, p, &bad);

@@ -135,6 +135,40 @@ test_x1__without_proofs_it_stays(void **state)
 	wr_drop_fini(&d);
 }
 
+/* A member that has nothing, and hands on what another one answered. */
+static void
+test_x1__another_ones_proof_is_none(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e;
+	struct wr_drop_opts o = prepare(w, "ddd-", &e);
+	uint64_t now = w->env[3].now_ns;
+	struct wr_digest of_a = {{0}};
+	struct wr_node_id node;
+	struct wr_drop d;
+
+	w->s[3].hidden = true;
+	assert_int_equal(wr_drop_begin(&d, &w->s[3], &w->env[3], &o, NULL), 0);
+	for (;;) {
+		struct wr_msg m = WR_MSG_INIT, a = WR_MSG_INIT;
+		struct wr_member_out out;
+
+		if (!wr_drop_next(&d, &node, &m))
+			break;
+		wr_member_attest(&w->s[0], &w->env[0], &m, true, &o.expected, &a, &out);
+		if (wr_node_id_eq(&node, &w->node[0]))
+			of_a = a.digest;
+		assert_memory_equal(a.digest.b, of_a.b, sizeof(of_a.b));
+		a.from = node;
+		wr_drop_answer(&d, &w->env[3], &a);
+		wr_msg_fini(&m);
+		wr_msg_fini(&a);
+	}
+	assert_int_equal(wr_drop_tick(&d, now), WR_DROP_KEEP);
+	assert_non_null(strstr(d.why.msg, "proof is wrong"));
+	wr_drop_fini(&d);
+}
+
 /* F5: who is hidden proves nothing, nor who knows of a newer record; a witness has nothing. */
 static void
 test_x1__who_may_not_prove(void **state)
@@ -183,6 +217,7 @@ main(void)
 	    T(test_x1__a_voter_never_deletes),
 	    T(test_x1__a_majority_of_the_members_proves),
 	    T(test_x1__without_proofs_it_stays),
+	    T(test_x1__another_ones_proof_is_none),
 	    T(test_x1__who_may_not_prove),
 	    T(test_x3__a_deleted_project_needs_no_proof),
 	};

@@ -85,7 +85,8 @@ check_memory(const struct wr_member_env *env, struct wr_err *err)
 		return 0;
 	wr_err_set(err, WR_E_DENIED,
 		   "this node was set back, or lost what it knew of the project: it has no vote");
-	return wr_err_hint(err, "rejoin it as a new incarnation: warren node rejoin");
+	return wr_err_hint(err,
+			   "let it join anew: warren node add --rejoin, and warren join there");
 }
 
 static int
@@ -132,7 +133,8 @@ check_hold(const struct wr_member_state *s, const struct wr_member_env *env, str
 {
 	uint64_t heard_end = env->heard_ns ? env->heard_ns + WR_HOLD_NS : 0;
 	uint64_t end = WR_MAX(heard_end, env->held_until_ns);
-	struct wr_node_text writer = wr_rules_name(env->fleet, &s->record.writer);
+	struct wr_node_text writer = wr_rules_name(
+	    env->fleet, env->heard_ns && end == heard_end ? &env->heard_from : &s->record.writer);
 
 	if (env->self_runs) {
 		wr_err_set(err, WR_E_BUSY, "it runs here, on '%s'", writer.s);
@@ -163,13 +165,15 @@ promise(const struct wr_member_state *s, const struct wr_member_env *env, const 
 	if (env->work_base)
 		snprintf(a->base, sizeof(a->base), "%s", env->work_base);
 	a->dirty = env->work_dirty;
+	a->damaged = env->damaged;
 }
 
 /* What a higher number needs; fills the promise into the state. */
-static int
+static void
 judge_prepare(struct wr_member_state *s, const struct wr_member_env *env, const struct wr_msg *m,
-	      struct wr_err *err)
+	      struct wr_member_out *out)
 {
+	struct wr_err *err = &out->why;
 	struct wr_err bad = WR_ERR_INIT;
 	struct wr_grant g = {0};
 	bool granted = m->grant.len > 0 && read_grant(s, env, m, &g, &bad) == 0;
@@ -177,7 +181,7 @@ judge_prepare(struct wr_member_state *s, const struct wr_member_env *env, const 
 	if (!granted && check_hold(s, env, err) < 0) {
 		if (bad.code)
 			wr_err_wrap(err, "%s", bad.msg);
-		return -1;
+		return;
 	}
 	s->promised_clean = wr_epoch_cmp(&s->promised, &s->record.n) == 0;
 	s->promised = m->n;
@@ -185,7 +189,9 @@ judge_prepare(struct wr_member_state *s, const struct wr_member_env *env, const 
 	memset(&s->consent, 0, sizeof(s->consent));
 	if (s->has_consent)
 		s->consent = g.writer;
-	return 0;
+	/* Who released runs no more; of another that was heard it says nothing. */
+	out->forget = granted && !s->has_consent && wr_node_id_eq(&env->heard_from, &g.writer);
+	out->changed = true;
 }
 
 void
@@ -203,8 +209,8 @@ wr_member_prepare(struct wr_member_state *s, const struct wr_member_env *env,
 	if (c < 0 || (c == 0 && wr_epoch_cmp(&m->n, &s->record.n) == 0))
 		wr_err_set(&out->why, WR_E_CHANGED, "it promised %s already",
 			   wr_rules_epoch(&s->promised).s);
-	else if (c > 0 && judge_prepare(s, env, m, &out->why) == 0)
-		out->changed = true;
+	else if (c > 0)
+		judge_prepare(s, env, m, out);
 	if (out->why.code)
 		wr_member_refuse(s, env, m, answer, out, WR_MSG_NACK);
 	else
@@ -225,7 +231,8 @@ judge_new(const struct wr_member_env *env, const struct wr_record *e, struct wr_
 	if (me->role != WR_ROLE_LEARNER && (env->forgot || !wr_epoch_none(&e->prev))) {
 		wr_err_set(err, WR_E_DENIED,
 			   "the record calls this node a voter, but it knows nothing of it");
-		return wr_err_hint(err, "rejoin it as a new incarnation: warren node rejoin");
+		return wr_err_hint(
+		    err, "let it join anew: warren node add --rejoin, and warren join there");
 	}
 	return 0;
 }
@@ -295,7 +302,7 @@ wr_member_install(struct wr_member_state *s, const struct wr_member_env *env,
 		return;
 	}
 	if (!have)
-		out->changed = wr_member_take_record(s, &e, &out->forget);
+		wr_member_take_record(s, env, &e, out);
 	if (wr_member_take_settings(s, m, rev))
 		out->changed = true;
 	wr_msg_answer(answer, m, &env->self, WR_MSG_OK);
@@ -303,13 +310,36 @@ wr_member_install(struct wr_member_state *s, const struct wr_member_env *env,
 
 /* ---- M4 ---- */
 
-bool
+/* What this member promised without CONSENT it promised when the writer of its record held it no
+ * longer, or had released; from then on that writer got no OK. A restart forgot who was heard, and
+ * then it may have been that writer; but its own processes are frozen before this node follows. */
+struct wr_rules_hold
+wr_rules_hold(const struct wr_member_state *s, const struct wr_member_env *env,
+	      const struct wr_record *e)
+{
+	const struct wr_node_id *old = &s->record.writer;
+	struct wr_rules_hold h = {env->heard_ns, env->heard_from};
+
+	if (s->has_record && !wr_node_id_eq(old, &e->writer) && !wr_node_id_eq(old, &env->self)) {
+		bool over = wr_epoch_cmp(&s->promised, &s->record.n) > 0 && !s->has_consent;
+
+		if (over && wr_node_id_eq(&h.by, old))
+			h.ns = 0;
+		else if (!over && h.ns == 0 && env->held_until_ns > WR_HOLD_NS)
+			h = (struct wr_rules_hold){env->held_until_ns - WR_HOLD_NS, *old};
+	}
+	if (!wr_member_hold_runs(h.ns, env->now_ns))
+		h.ns = 0;
+	return h;
+}
+
+enum wr_keep_say
 wr_member_keep(const struct wr_member_state *s, const struct wr_member_env *env,
 	       const struct wr_node_id *peer, const struct wr_epoch *n, struct wr_member_out *out)
 {
 	memset(out, 0, sizeof(*out));
 	if (check_known(s, env, &out->why) < 0)
-		return false;
+		return WR_KEEP_LOST;
 	if (wr_epoch_cmp(&s->record.n, n) != 0 || !wr_node_id_eq(&s->record.writer, peer) ||
 	    s->record.state != WR_RECORD_LIVE)
 		wr_err_set(&out->why, WR_E_CHANGED, "'%s' is not the writer of %s here",
@@ -317,11 +347,32 @@ wr_member_keep(const struct wr_member_state *s, const struct wr_member_env *env,
 	else if (wr_epoch_cmp(&s->promised, n) > 0)
 		wr_err_set(&out->why, WR_E_CHANGED, "it promised %s already",
 			   wr_rules_epoch(&s->promised).s);
-	out->heard = out->why.code == WR_E_NONE;
-	return out->heard;
+	if (out->why.code)
+		return WR_KEEP_LOST;
+	if (wr_member_hold_runs(env->heard_ns, env->now_ns) &&
+	    !wr_node_id_eq(&env->heard_from, peer)) {
+		wr_err_set(&out->why, WR_E_BUSY,
+			   "'%s' was heard %" PRIu64 " s ago, and may run until its lease is over",
+			   wr_rules_name(env->fleet, &env->heard_from).s,
+			   (env->now_ns - env->heard_ns) / WR_SECOND_NS);
+		return WR_KEEP_WAIT;
+	}
+	out->heard = true;
+	return WR_KEEP_OK;
 }
 
 /* ---- X1 ---- */
+
+struct wr_digest
+wr_rules_proof_of(const struct wr_digest *proof, const struct wr_node_id *node)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+
+	wr_buf_add(&b, proof->b, sizeof(proof->b));
+	wr_buf_adds(&b, node->id.s);
+	wr_buf_add32be(&b, node->inc);
+	return wr_digest_of(b.p, b.len);
+}
 
 static int
 judge_attest(const struct wr_member_state *s, const struct wr_member_env *env,
@@ -359,5 +410,5 @@ wr_member_attest(const struct wr_member_state *s, const struct wr_member_env *en
 	}
 	wr_msg_answer(answer, m, &env->self, WR_MSG_YES);
 	answer->project = s->project;
-	answer->digest = *proof;
+	answer->digest = wr_rules_proof_of(proof, &env->self);
 }

@@ -60,23 +60,27 @@ struct wr_version wr_member_version(const struct wr_member_state *s);
 struct wr_member_env {
 	struct wr_node_id self;
 	const struct wr_fleet *fleet;
-	uint64_t now_ns;        /* CLOCK_BOOTTIME, as all times here */
-	uint64_t held_until_ns; /* end of the grace after boot: boot + H */
-	uint64_t heard_ns;      /* when the writer of this project was last heard; 0: never */
-	bool self_runs;         /* own processes of it are unfrozen, or the own lease holds */
-	bool amnesia;           /* M5: this node's memory of the project cannot be trusted */
-	bool forgot;            /* M5: it was a member, by what lies here, and has no record */
-	bool may_store;         /* its volume takes objects */
-	const char *work_base;  /* D4, for PROMISE: commit or NULL */
+	uint64_t now_ns;              /* CLOCK_BOOTTIME, as all times here */
+	uint64_t held_until_ns;       /* end of the grace after boot: boot + H */
+	uint64_t heard_ns;            /* when a writer of this project was last heard; 0: never */
+	struct wr_node_id heard_from; /* which; its hold runs H from then, whoever is writer now */
+	bool self_runs;               /* own processes of it are unfrozen, or the own lease holds */
+	bool amnesia;                 /* M5: this node's memory of the project cannot be trusted */
+	bool forgot;           /* M5: it was a member, by what lies here, and has no record */
+	bool may_store;        /* its volume takes objects */
+	bool damaged;          /* its copy was found damaged: it holds nothing for certain (F20) */
+	const char *work_base; /* D4, for PROMISE: commit or NULL */
 	bool work_dirty;
 };
 
 /* What came of a message, besides the answer. */
 struct wr_member_out {
-	bool changed;      /* the state: make it durable before the answer goes out */
-	bool heard;        /* heard_ns := now_ns */
-	bool forget;       /* heard_ns := 0: the writer that was heard is writer no more */
-	struct wr_err why; /* code WR_E_NONE: granted; else a refusal, fit for an event */
+	bool changed;     /* the state: make it durable before the answer goes out */
+	bool heard;       /* heard_ns := now_ns, heard_from := the writer, who sent it */
+	bool forget;      /* heard_ns := 0: no lease of who was heard can rest on this member */
+	uint64_t hold_ns; /* not 0: heard_ns := hold_ns, heard_from := hold_from: not heard, but */
+	struct wr_node_id hold_from; /* it may have been before boot, and is writer no more */
+	struct wr_err why;           /* code WR_E_NONE: granted; else a refusal, fit for an event */
 };
 
 /* Each of these fills *answer (WR_MSG_INIT before; the caller finishes it) as an answer to m and
@@ -94,11 +98,23 @@ void wr_member_prepare(struct wr_member_state *s, const struct wr_member_env *en
 void wr_member_install(struct wr_member_state *s, const struct wr_member_env *env,
 		       const struct wr_msg *m, struct wr_msg *answer, struct wr_member_out *out);
 
-/* M4: one entry of KEEP, sent by peer. true: kept; false: LOST, the answer carries
- * s->record_bytes. A writer that sees an older record in it sends INSTALL and asks again. */
-bool wr_member_keep(const struct wr_member_state *s, const struct wr_member_env *env,
-		    const struct wr_node_id *peer, const struct wr_epoch *n,
-		    struct wr_member_out *out);
+/* M4: one entry of KEEP, sent by peer. */
+enum wr_keep_say {
+	WR_KEEP_OK = 1,
+	WR_KEEP_LOST, /* the answer carries s->record_bytes. A writer that sees an older record in
+			 it sends INSTALL and asks again. */
+	WR_KEEP_WAIT, /* peer is the writer, but the hold of another runs, whose lease may rest on
+			 this member: say nothing of it, and it asks again in its next round */
+};
+enum wr_keep_say wr_member_keep(const struct wr_member_state *s, const struct wr_member_env *env,
+				const struct wr_node_id *peer, const struct wr_epoch *n,
+				struct wr_member_out *out);
+/* Who was heard at heard_ns (0: nobody) holds this member. */
+static inline bool
+wr_member_hold_runs(uint64_t heard_ns, uint64_t now_ns)
+{
+	return heard_ns && now_ns < heard_ns + WR_HOLD_NS;
+}
 
 /* M3 */
 enum wr_push_do {
@@ -106,6 +122,9 @@ enum wr_push_do {
 	WR_PUSH_HAVE,       /* nothing to transfer; answer: ACK with the version held */
 	WR_PUSH_TAKE,       /* a save of the writer: its refs become mine */
 	WR_PUSH_FILL,       /* E.base: its refs go under refs/warren/fill/, mine stay */
+	WR_PUSH_MEND,       /* the copy here is damaged: objects that it lacks, no refs, no ACK */
+	WR_PUSH_SIDES,      /* W7, to the writer: new side branches, no ref of mine moves */
+	WR_PUSH_NOTE,       /* HAVE, but for newer settings: commit without a transfer */
 };
 struct wr_push {
 	enum wr_push_do what;
@@ -120,15 +139,22 @@ struct wr_push {
 	{            \
 		0    \
 	}
+/* LIMIT: side branches that a project's list may come to name this way (W7). */
+#define WR_SIDES_MAX 64
+/* Is that the name of one? */
+bool wr_is_side(const char *ref);
 void wr_push_fini(struct wr_push *p); /* harmless twice; leaves WR_PUSH_INIT */
-/* Before the transfer, without a lock; TAKE and FILL: *answer is not touched, let it come. m: PUSH,
- * flag: a FILL. */
+/* Before the transfer, without a lock; REFUSE and HAVE: *answer is the answer. Else it is not
+ * touched, let it come. m: PUSH, flag: a FILL; or SIDES. */
 enum wr_push_do wr_member_push_check(const struct wr_member_state *s,
 				     const struct wr_member_env *env, const struct wr_msg *m,
 				     struct wr_push *push, struct wr_msg *answer,
 				     struct wr_member_out *out);
 /* Under the locks, the pack complete, closure and base refs checked: judges anew. TAKE and FILL:
- * the caller moves the refs, then makes the state durable if changed, then sends *answer. */
+ * the caller moves the refs, then makes the state durable if changed, then sends *answer. MEND: it
+ * installs the objects; neither state nor *answer is touched. SIDES: it makes the branches, and
+ * then the next save (wr_writer_save), which names them. HAVE, where it was NOTE: as TAKE, without
+ * refs. */
 enum wr_push_do wr_member_push_commit(struct wr_member_state *s, const struct wr_member_env *env,
 				      const struct wr_msg *m, struct wr_push *push,
 				      struct wr_msg *answer, struct wr_member_out *out);
@@ -151,6 +177,9 @@ enum wr_writer_stand {
 /* err: filled for NOT only; may be NULL. */
 enum wr_writer_stand wr_writer_stand(const struct wr_member_state *s,
 				     const struct wr_member_env *env, struct wr_err *err);
+/* W1: does its own OK count in a round of KEEP? It is the writer and no other's yet, and no other
+ * holds it as a member, whose lease may rest on it. */
+bool wr_writer_keeps(const struct wr_member_state *s, const struct wr_member_env *env);
 /* W2: makes (n, 0), signs it, puts it into the state. base: the save record of E.base as a fill
  * brought it, or NULL where wr_writer_stand said OPEN. side: as in struct wr_push, set for the own
  * tip. The caller moves the refs to s->save's, then makes the state durable, then pushes. */

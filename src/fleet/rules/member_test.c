@@ -64,6 +64,14 @@ test_state__survives_the_disk_and_no_damage(void **state)
 
 /* ---- M1 ---- */
 
+/* Node i heard that writer now. */
+static void
+heard(struct test_world *w, int i, int writer)
+{
+	w->env[i].heard_ns = w->env[i].now_ns;
+	w->env[i].heard_from = w->node[writer];
+}
+
 static void
 test_m1__promises_only_more_and_the_same_again(void **state)
 {
@@ -113,6 +121,7 @@ test_m1__holds_while_the_writer_was_heard(void **state)
 	struct wr_member_out out;
 
 	test_first(w, "ddd", 0);
+	env->heard_from = w->node[0];
 	env->heard_ns = env->now_ns - WR_HOLD_NS + 1;
 	assert_int_equal(test_prepare(w, 1, test_n(2), NULL, &a, &out), WR_MSG_NACK);
 	assert_int_equal(a.code, WR_E_BUSY);
@@ -142,9 +151,10 @@ test_m1__grants_lift_the_hold(void **state)
 
 	test_first(w, "ddd", 0);
 	for (int i = 0; i < 3; i++)
-		w->env[i].heard_ns = w->env[i].now_ns;
+		heard(w, i, 0);
 	assert_int_equal(test_prepare(w, 1, test_n(2), &g, &a, &out), WR_MSG_PROMISE);
 	assert_false(w->s[1].has_consent);
+	assert_true(out.forget);
 	wr_msg_fini(&a);
 	g = test_grant(w, WR_GRANT_CONSENT, 0, 1, 3);
 	assert_int_equal(test_prepare(w, 2, test_n(2), &g, &a, &out), WR_MSG_NACK); /* for 3 */
@@ -310,6 +320,59 @@ test_m3__fill_is_the_base_and_nothing_else(void **state)
 	wr_save_rec_fini(&other);
 }
 
+/* F20: who is damaged promises, and says so; it acknowledges nothing, not even what it had; objects
+ * come from any member. */
+static void
+test_f20__a_damaged_copy_promises_and_acknowledges_nothing(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddwl", 0);
+	struct wr_msg m = {.kind = WR_MSG_PUSH}, a = WR_MSG_INIT;
+	struct wr_push push = WR_PUSH_INIT;
+	struct wr_member_out out;
+	struct wr_save_rec s, next;
+	static const struct {
+		int from;
+		enum wr_push_do what;
+	} rows[] = {{0, WR_PUSH_MEND}, {3, WR_PUSH_MEND}, {2, WR_PUSH_REFUSE}, {4, WR_PUSH_REFUSE}};
+
+	test_save(w, 0, 1, 1, 1, &s);
+	test_save(w, 0, 1, 2, 2, &next);
+	assert_int_equal(test_push(w, 1, &e, &s, false, NULL), WR_PUSH_TAKE);
+	w->env[1].damaged = true;
+	assert_int_equal(test_push(w, 1, &e, &s, false, NULL), WR_PUSH_MEND);
+	assert_int_equal(test_push(w, 1, &e, &next, false, NULL), WR_PUSH_MEND);
+	assert_int_equal(w->s[1].save.v.s, 1); /* it moves nothing */
+	wr_record_encode(&e, &m.record);
+	wr_save_rec_encode(&s, &m.save);
+	for (size_t i = 0; i < WR_ARRAY_LEN(rows); i++) {
+		m.from = w->node[rows[i].from];
+		assert_int_equal(wr_member_push_check(&w->s[1], &w->env[1], &m, &push, &a, &out),
+				 rows[i].what);
+		assert_int_equal(out.why.code,
+				 rows[i].what == WR_PUSH_MEND ? WR_E_NONE : WR_E_DENIED);
+		assert_true(a.kind == (rows[i].what == WR_PUSH_MEND ? WR_MSG_NONE : WR_MSG_NACK));
+		assert_false(out.changed || out.heard);
+		wr_msg_fini(&a);
+	}
+	assert_int_equal(test_prepare(w, 1, test_n(2), NULL, &a, &out), WR_MSG_PROMISE);
+	assert_true(a.damaged && a.save.len > 0);
+	wr_msg_fini(&a);
+	/* The fence comes first for objects, too. */
+	m.from = w->node[0];
+	assert_int_equal(wr_member_push_commit(&w->s[1], &w->env[1], &m, &push, &a, &out),
+			 WR_PUSH_REFUSE);
+	wr_msg_fini(&a);
+	w->env[1].damaged = false;
+	assert_int_equal(test_prepare(w, 1, test_n(2), NULL, &a, &out), WR_MSG_PROMISE);
+	assert_false(a.damaged);
+	wr_msg_fini(&a);
+	wr_msg_fini(&m);
+	wr_push_fini(&push);
+	wr_save_rec_fini(&s);
+	wr_save_rec_fini(&next);
+}
+
 /* A local save of the old writer; in a first record, which has no base, nothing is a fill. */
 static void
 test_m3__a_tip_off_the_line_becomes_a_side_branch(void **state)
@@ -343,6 +406,13 @@ test_m3__a_tip_off_the_line_becomes_a_side_branch(void **state)
 
 /* ---- M4, M5 ---- */
 
+/* KEEP at b. */
+static enum wr_keep_say
+keep(struct test_world *w, int from, struct wr_epoch n, struct wr_member_out *out)
+{
+	return wr_member_keep(&w->s[1], &w->env[1], &w->node[from], &n, out);
+}
+
 static void
 test_m4__keeps_for_the_writer_below_no_promise(void **state)
 {
@@ -352,15 +422,132 @@ test_m4__keeps_for_the_writer_below_no_promise(void **state)
 	struct wr_member_out out;
 
 	test_first(w, "ddd", 0);
-	assert_true(wr_member_keep(&w->s[1], &w->env[1], &w->node[0], &n, &out));
+	assert_int_equal(keep(w, 0, n, &out), WR_KEEP_OK);
 	assert_true(out.heard);
-	assert_false(wr_member_keep(&w->s[1], &w->env[1], &w->node[2], &n, &out));
+	assert_int_equal(keep(w, 2, n, &out), WR_KEEP_LOST);
 	assert_false(out.heard);
 	assert_int_equal(test_prepare(w, 1, test_n(2), NULL, &a, &out), WR_MSG_PROMISE);
 	wr_msg_fini(&a);
-	assert_false(wr_member_keep(&w->s[1], &w->env[1], &w->node[0], &n, &out));
+	assert_int_equal(keep(w, 0, n, &out), WR_KEEP_LOST);
 	n = test_n(2);
-	assert_false(wr_member_keep(&w->s[1], &w->env[1], &w->node[0], &n, &out));
+	assert_int_equal(keep(w, 0, n, &out), WR_KEEP_LOST);
+}
+
+/* What judging said of whom b heard, as its caller does. */
+static void
+follow(struct test_world *w, const struct wr_member_out *out)
+{
+	if (out->forget)
+		w->env[1].heard_ns = 0;
+	if (out->hold_ns) {
+		w->env[1].heard_ns = out->hold_ns;
+		w->env[1].heard_from = out->hold_from;
+	}
+}
+
+/* b never promised 2, and a hub names another writer while a, which b heard, may run. */
+static void
+test_m4__no_other_writer_while_a_hold_runs(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_msg a = WR_MSG_INIT;
+	struct wr_save_rec open;
+	struct wr_member_out out;
+	enum wr_msg_kind answer;
+
+	heard(w, 1, 0);
+	e = test_record(w, 2, 1, "ddd", 2);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	assert_false(out.forget);
+	follow(w, &out);
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_WAIT);
+	assert_false(out.heard);
+	assert_int_equal(out.why.code, WR_E_BUSY);
+	/* Its saves are taken, but are no sign of life that ends the hold. */
+	test_save(w, 2, 2, 0, 1, &open);
+	assert_int_equal(test_push(w, 1, &e, &open, false, &answer), WR_PUSH_TAKE);
+	assert_int_equal(answer, WR_MSG_ACK);
+	wr_save_rec_fini(&open);
+	assert_int_equal(test_prepare(w, 1, test_n(3), NULL, &a, &out), WR_MSG_NACK);
+	assert_non_null(strstr(a.text, "'a' was heard"));
+	wr_msg_fini(&a);
+	w->env[1].now_ns += WR_HOLD_NS - 1;
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_WAIT);
+	w->env[1].now_ns++;
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_OK);
+}
+
+static void
+test_m4__a_restarted_member_may_have_heard_the_last_writer(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_member_out out;
+
+	w->env[1].held_until_ns = w->env[1].now_ns + WR_SECOND_NS;
+	assert_int_equal(keep(w, 0, e.n, &out), WR_KEEP_OK); /* who it was, if it was */
+	e = test_record(w, 2, 1, "ddd", 2);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	assert_true(wr_node_id_eq(&out.hold_from, &w->node[0]));
+	follow(w, &out);
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_WAIT);
+	w->env[1].now_ns += WR_SECOND_NS;
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_OK);
+}
+
+/* A move, a raise after H, and a writer that learns of its successor do not wait. */
+static void
+test_m4__what_was_promised_frees_for_the_next(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_grant g = test_grant(w, WR_GRANT_RELEASE, 0, 1, 0);
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_msg a = WR_MSG_INIT;
+	struct wr_member_out out;
+
+	w->env[1].held_until_ns = w->env[1].now_ns + WR_HOLD_NS;
+	heard(w, 1, 0);
+	assert_int_equal(test_prepare(w, 1, test_n(2), &g, &a, &out), WR_MSG_PROMISE);
+	wr_msg_fini(&a);
+	follow(w, &out);
+	e = test_record(w, 2, 1, "ddd", 2);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	follow(w, &out);
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_OK);
+	/* Promised, and only then restarted: it was free. */
+	w->env[1].heard_ns = 0;
+	g = test_grant(w, WR_GRANT_RELEASE, 2, 2, 0);
+	assert_int_equal(test_prepare(w, 1, test_n(3), &g, &a, &out), WR_MSG_PROMISE);
+	wr_msg_fini(&a);
+	e = test_record(w, 3, 2, "ddd", 1);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	assert_int_equal(out.hold_ns, 0);
+	/* b is the writer itself, and its daemon restarted. */
+	e = test_record(w, 4, 3, "ddd", 0);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	assert_int_equal(out.hold_ns, 0);
+	assert_int_equal(keep(w, 0, e.n, &out), WR_KEEP_OK);
+}
+
+/* A consent says that its writer goes on: it frees for no other. */
+static void
+test_m4__a_consent_frees_nobody(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_grant g = test_grant(w, WR_GRANT_CONSENT, 0, 1, 2);
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_msg a = WR_MSG_INIT;
+	struct wr_member_out out;
+
+	heard(w, 1, 0);
+	assert_int_equal(test_prepare(w, 1, test_n(2), &g, &a, &out), WR_MSG_PROMISE);
+	wr_msg_fini(&a);
+	assert_false(out.forget);
+	e = test_record(w, 3, 1, "ddd", 2);
+	assert_int_equal(test_install(w, 1, &e, &out), WR_MSG_OK);
+	follow(w, &out);
+	assert_int_equal(keep(w, 2, e.n, &out), WR_KEEP_WAIT);
 }
 
 /* F6: set back to an image, it neither promises nor acknowledges; nor does a voter without a file.
@@ -370,7 +557,6 @@ test_f6__nodes_with_amnesia_do_not_vote(void **state)
 {
 	struct test_world *w = *state;
 	struct wr_record e = test_first(w, "ddd", 0), e2 = test_record(w, 2, 1, "dddld", 0);
-	struct wr_epoch n = test_n(1);
 	struct wr_save_rec s;
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_member_out out;
@@ -383,7 +569,7 @@ test_f6__nodes_with_amnesia_do_not_vote(void **state)
 	assert_int_equal(test_push(w, 1, &e, &s, false, &answer), WR_PUSH_REFUSE);
 	assert_int_equal(answer, WR_MSG_ERROR);
 	assert_int_equal(test_install(w, 1, &e2, &out), WR_MSG_ERROR);
-	assert_false(wr_member_keep(&w->s[1], &w->env[1], &w->node[0], &n, &out));
+	assert_int_equal(keep(w, 0, test_n(1), &out), WR_KEEP_LOST);
 	w->env[0].amnesia = true;
 	assert_int_equal(wr_writer_stand(&w->s[0], &w->env[0], NULL), WR_WRITER_NOT);
 	/* d is new as a learner; e would be a voter that knows nothing */
@@ -432,6 +618,115 @@ test_w2__opens_with_the_base_and_nothing_older(void **state)
 	(void)e1;
 	wr_save_rec_fini(&s);
 	wr_save_rec_fini(&other);
+}
+
+/* SIDES to node i; the kind of the answer, 0: none yet. */
+static enum wr_push_do
+offer_sides(struct test_world *w, int from, int i, const struct wr_record *e, const char *name,
+	    uint8_t what, enum wr_err_code *code)
+{
+	struct wr_msg m = {.kind = WR_MSG_SIDES, .from = w->node[from]}, a = WR_MSG_INIT;
+	struct wr_push push = WR_PUSH_INIT;
+	struct wr_member_out out;
+	struct wr_save_rec s;
+	enum wr_push_do did;
+
+	test_save(w, from, 1, 0, what, &s);
+	free(s.ref[0].name);
+	s.ref[0].name = wr_strdup(name);
+	wr_record_encode(e, &m.record);
+	wr_save_rec_encode(&s, &m.save);
+	did = wr_member_push_check(&w->s[i], &w->env[i], &m, &push, &a, &out);
+	*code = out.why.code;
+	assert_false(out.changed);
+	wr_push_fini(&push);
+	wr_msg_fini(&m);
+	wr_msg_fini(&a);
+	wr_save_rec_fini(&s);
+	return did;
+}
+
+static void
+test_w7__side_branches_come_to_the_writer(void **state)
+{
+	static const char name[] = "refs/heads/conflict-1.1-b";
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddw", 0), e2 = test_record(w, 2, 1, "ddw", 0);
+	struct wr_save_ref ref[WR_SIDES_MAX];
+	struct wr_push side = WR_PUSH_INIT;
+	enum wr_err_code code;
+
+	/* Not before its epoch is open, not from who keeps no copy, not to another than the writer.
+	 */
+	assert_int_equal(offer_sides(w, 1, 0, &e, name, 7, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_BUSY);
+	assert_int_equal(wr_writer_open(&w->s[0], &w->env[0], NULL, &w->key[0], &side, NULL), 0);
+	assert_int_equal(offer_sides(w, 1, 0, &e, name, 7, &code), WR_PUSH_SIDES);
+	assert_int_equal(offer_sides(w, 2, 0, &e, name, 7, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_DENIED);
+	assert_int_equal(offer_sides(w, 3, 0, &e, name, 7, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_DENIED);
+	assert_int_equal(offer_sides(w, 0, 1, &e, name, 7, &code), WR_PUSH_REFUSE);
+	/* No other ref comes that way, nor by another record, nor where nothing may be stored. */
+	assert_int_equal(offer_sides(w, 1, 0, &e, "refs/heads/main", 7, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_DENIED);
+	assert_int_equal(offer_sides(w, 1, 0, &e2, name, 7, &code), WR_PUSH_REFUSE);
+	w->env[0].may_store = false;
+	assert_int_equal(offer_sides(w, 1, 0, &e, name, 7, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_NOSPACE);
+	w->env[0].may_store = true;
+	/* What a save names is here, under whatever name; and there is an end to it. */
+	for (size_t i = 0; i < WR_SIDES_MAX; i++) {
+		char at[64];
+
+		snprintf(at, sizeof(at), "refs/heads/conflict-%03zu", i);
+		ref[i].name = wr_strdup(at);
+		memset(ref[i].id, (int)(i + 1), sizeof(ref[i].id));
+	}
+	assert_int_equal(
+	    wr_writer_save(&w->s[0], &w->env[0], ref, WR_SIDES_MAX, 1, 0, &w->key[0], NULL), 0);
+	assert_int_equal(offer_sides(w, 1, 0, &e, name, 7, &code), WR_PUSH_HAVE);
+	assert_int_equal(offer_sides(w, 1, 0, &e, name, 200, &code), WR_PUSH_REFUSE);
+	assert_int_equal(code, WR_E_LIMIT);
+	for (size_t i = 0; i < WR_SIDES_MAX; i++)
+		free(ref[i].name);
+}
+
+static void
+test_m3__newer_settings_come_with_a_save_that_is_here(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0);
+	struct wr_settings_doc doc = {.project = w->project, .rev = 9, .json = wr_strdup("{}")};
+	struct wr_msg m = {.kind = WR_MSG_PUSH, .from = w->node[0]}, a = WR_MSG_INIT;
+	struct wr_push push = WR_PUSH_INIT;
+	struct wr_member_out out;
+	struct wr_save_rec s;
+
+	test_save(w, 0, 1, 1, 1, &s);
+	assert_int_equal(test_push(w, 1, &e, &s, false, NULL), WR_PUSH_TAKE);
+	assert_int_equal(wr_settings_doc_sign(&doc, &w->hub, NULL), 0);
+	wr_record_encode(&e, &m.record);
+	wr_save_rec_encode(&s, &m.save);
+	wr_settings_doc_encode(&doc, &m.settings);
+	assert_int_equal(wr_member_push_check(&w->s[1], &w->env[1], &m, &push, &a, &out),
+			 WR_PUSH_NOTE);
+	assert_int_equal(a.kind, WR_MSG_NONE);
+	assert_int_equal(w->s[1].settings_rev, 0);
+	assert_int_equal(wr_member_push_commit(&w->s[1], &w->env[1], &m, &push, &a, &out),
+			 WR_PUSH_HAVE);
+	assert_true(out.changed);
+	assert_int_equal(a.kind, WR_MSG_ACK);
+	assert_int_equal(w->s[1].settings_rev, 9);
+	wr_msg_fini(&a);
+	/* Once. */
+	assert_int_equal(wr_member_push_check(&w->s[1], &w->env[1], &m, &push, &a, &out),
+			 WR_PUSH_HAVE);
+	wr_msg_fini(&a);
+	wr_msg_fini(&m);
+	wr_push_fini(&push);
+	wr_settings_doc_fini(&doc);
+	wr_save_rec_fini(&s);
 }
 
 static void
@@ -529,10 +824,17 @@ main(void)
 	    T(test_m3__takes_saves_of_the_writer_in_order),
 	    T(test_f8__a_slow_push_outlives_its_right),
 	    T(test_m3__fill_is_the_base_and_nothing_else),
+	    T(test_f20__a_damaged_copy_promises_and_acknowledges_nothing),
 	    T(test_m3__a_tip_off_the_line_becomes_a_side_branch),
 	    T(test_m4__keeps_for_the_writer_below_no_promise),
+	    T(test_m4__no_other_writer_while_a_hold_runs),
+	    T(test_m4__a_restarted_member_may_have_heard_the_last_writer),
+	    T(test_m4__what_was_promised_frees_for_the_next),
+	    T(test_m4__a_consent_frees_nobody),
 	    T(test_f6__nodes_with_amnesia_do_not_vote),
 	    T(test_w2__opens_with_the_base_and_nothing_older),
+	    T(test_w7__side_branches_come_to_the_writer),
+	    T(test_m3__newer_settings_come_with_a_save_that_is_here),
 	    T(test_w5__released_is_never_again),
 	    T(test_w6__what_to_do_when_lost),
 	    T(test_w4__safe_is_a_majority_with_the_writer),

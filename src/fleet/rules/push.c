@@ -107,6 +107,74 @@ judge_save(const struct wr_member_state *s, const struct wr_member_env *env, str
 	return 0;
 }
 
+/* Objects of this very project, from a node that keeps a copy: what they are their hashes tell, and
+ * nothing moves but them. So the version, and who saved it, do not matter. */
+static int
+judge_mend(const struct wr_member_env *env, const struct wr_msg *m, struct wr_push *push,
+	   struct wr_err *err)
+{
+	const struct wr_member *from = wr_record_has(&push->record, &m->from);
+
+	if (!from || from->role == WR_ROLE_WITNESS)
+		return wr_err_set(err, WR_E_DENIED, "'%s' keeps no copy of it",
+				  wr_rules_name(env->fleet, &m->from).s);
+	push->what = WR_PUSH_MEND;
+	return 0;
+}
+
+bool
+wr_is_side(const char *ref)
+{
+	return strncmp(ref, "refs/heads/conflict-", 20) == 0;
+}
+
+/* Does my save name this commit, whatever the branch? */
+static bool
+is_named(const struct wr_member_state *s, const struct wr_save_ref *ref)
+{
+	for (size_t i = 0; i < s->save.ref_count; i++)
+		if (wr_is_side(s->save.ref[i].name) &&
+		    memcmp(s->save.ref[i].id, ref->id, sizeof(ref->id)) == 0)
+			return true;
+	return false;
+}
+
+/* W7: work that lies on a member alone comes to the writer, who names it in its next save. */
+static int
+judge_sides(const struct wr_member_state *s, const struct wr_member_env *env,
+	    const struct wr_msg *m, struct wr_push *push, struct wr_err *err)
+{
+	const struct wr_member *from = wr_record_has(&push->record, &m->from);
+	size_t sides = 0, more = 0;
+
+	if (wr_epoch_cmp(&push->record.n, &s->record.n) != 0)
+		return wr_err_set(err, WR_E_CHANGED, "here %s is the newest",
+				  wr_rules_epoch(&s->record.n).s);
+	if (!from || from->role == WR_ROLE_WITNESS)
+		return wr_err_set(err, WR_E_DENIED, "'%s' keeps no copy of it",
+				  wr_rules_name(env->fleet, &m->from).s);
+	if (wr_writer_stand(s, env, err) != WR_WRITER_READY)
+		return err->code ? -1
+				 : wr_err_set(err, WR_E_BUSY, "%s is not open yet",
+					      wr_rules_epoch(&s->record.n).s);
+	for (size_t i = 0; i < push->save.ref_count; i++) {
+		if (!wr_is_side(push->save.ref[i].name))
+			return wr_err_set(err, WR_E_DENIED, "'%s' is no side branch",
+					  push->save.ref[i].name);
+		more += !is_named(s, &push->save.ref[i]);
+	}
+	for (size_t i = 0; i < s->save.ref_count; i++)
+		sides += wr_is_side(s->save.ref[i].name);
+	if (more && sides + more > WR_SIDES_MAX) {
+		wr_err_set(err, WR_E_LIMIT,
+			   "the project has %zu side branches, at most %d are kept", sides,
+			   WR_SIDES_MAX);
+		return wr_err_hint(err, "delete those that nobody needs any more");
+	}
+	push->what = more ? WR_PUSH_SIDES : WR_PUSH_HAVE;
+	return 0;
+}
+
 /* The fence comes first: even what is here already is acknowledged only to whom nothing higher was
  * promised. */
 static int
@@ -115,7 +183,10 @@ judge(const struct wr_member_state *s, const struct wr_member_env *env, const st
 {
 	if (wr_member_judge(s, env, &push->record, err) < 0 ||
 	    check_role(env, &push->record, err) < 0 ||
-	    (m->flag ? judge_fill(s, push, err) : judge_save(s, env, push, err)) < 0)
+	    (m->kind == WR_MSG_SIDES ? judge_sides(s, env, m, push, err)
+	     : env->damaged          ? judge_mend(env, m, push, err)
+	     : m->flag               ? judge_fill(s, push, err)
+				     : judge_save(s, env, push, err)) < 0)
 		return -1;
 	if (push->what != WR_PUSH_HAVE && !env->may_store)
 		return wr_err_set(err, WR_E_NOSPACE, "its volume takes no objects now");
@@ -139,6 +210,8 @@ static enum wr_push_do
 judge_push(const struct wr_member_state *s, const struct wr_member_env *env, const struct wr_msg *m,
 	   struct wr_push *push, uint64_t *rev, struct wr_msg *answer, struct wr_member_out *out)
 {
+	struct wr_rules_hold hold;
+
 	memset(out, 0, sizeof(*out));
 	wr_push_fini(push);
 	push->what = WR_PUSH_REFUSE;
@@ -154,8 +227,14 @@ judge_push(const struct wr_member_state *s, const struct wr_member_env *env, con
 				 s->has_record ? WR_MSG_NACK : WR_MSG_ERROR);
 		return push->what = WR_PUSH_REFUSE;
 	}
-	/* M4: a push that is accepted counts as a keepalive, if it came from the writer itself. */
-	out->heard = wr_node_id_eq(&m->from, &push->record.writer);
+	/* M4: a push that is accepted counts as a keepalive, if it came from the writer itself;
+	 * where a keepalive would have to wait, who holds this member goes on doing so. */
+	hold = wr_rules_hold(s, env, &push->record);
+	out->heard = wr_node_id_eq(&m->from, &push->record.writer) &&
+		     (hold.ns == 0 || wr_node_id_eq(&hold.by, &m->from));
+	/* A member that was away has the save, and not yet what was set since. */
+	if (push->what == WR_PUSH_HAVE && *rev > s->settings_rev)
+		push->what = WR_PUSH_NOTE;
 	if (push->what == WR_PUSH_HAVE)
 		ack(env, m, m->flag ? &push->save : &s->save, answer);
 	return push->what;
@@ -168,8 +247,17 @@ wr_member_push_check(const struct wr_member_state *s, const struct wr_member_env
 {
 	uint64_t rev;
 	enum wr_push_do what = judge_push(s, env, m, push, &rev, answer, out);
+	struct wr_rules_hold hold;
 
 	out->heard = out->heard && what == WR_PUSH_HAVE;
+	/* Who takes the record may be another process, which does not know whom we heard. */
+	if (what == WR_PUSH_TAKE || what == WR_PUSH_FILL) {
+		hold = wr_rules_hold(s, env, &push->record);
+		if (hold.ns && hold.ns != env->heard_ns) {
+			out->hold_ns = hold.ns;
+			out->hold_from = hold.by;
+		}
+	}
 	return what;
 }
 
@@ -181,10 +269,17 @@ wr_member_push_commit(struct wr_member_state *s, const struct wr_member_env *env
 	uint64_t rev;
 	enum wr_push_do what = judge_push(s, env, m, push, &rev, answer, out);
 
+	if (what == WR_PUSH_NOTE) {
+		ack(env, m, m->flag ? &push->save : &s->save, answer);
+		out->changed = wr_member_take_settings(s, m, rev);
+		return push->what = WR_PUSH_HAVE;
+	}
+	if (what == WR_PUSH_SIDES)
+		ack(env, m, &s->save, answer);
 	if (what != WR_PUSH_TAKE && what != WR_PUSH_FILL)
 		return what;
 	ack(env, m, &push->save, answer);
-	out->changed = wr_member_take_record(s, &push->record, &out->forget);
+	wr_member_take_record(s, env, &push->record, out);
 	if (wr_member_take_settings(s, m, rev))
 		out->changed = true;
 	if (what == WR_PUSH_TAKE) {

@@ -309,6 +309,7 @@ take_promise(struct wr_raise *r, struct wr_raise_peer *p, const struct wr_msg *m
 		return;
 	p->promised = true;
 	p->clean = m->flag;
+	p->damaged = m->damaged;
 	p->to_send = p->away = false;
 	p->has_save = m->save.len && wr_save_rec_decode(m->save.p, m->save.len, &s, NULL) == 0 &&
 		      strcmp(s.project.s, r->o.project.s) == 0;

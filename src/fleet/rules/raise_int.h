@@ -18,6 +18,7 @@ struct wr_raise_peer {
 	bool promised, clean, installed;
 	bool overtaken; /* it promised a higher number */
 	bool has_record, has_save, save_ok;
+	bool damaged; /* its copy is: it is no source of what it says it has */
 	struct wr_record record;
 	struct wr_version v;
 	struct wr_digest refs;
@@ -56,6 +57,9 @@ struct wr_tally {
 	struct wr_version v; /* v*, of number 0 if none holds anything */
 	struct wr_digest refs;
 	bool conflict;
+	bool
+	    whole; /* a copy of v* that is not damaged is among them, or there is nothing to hold */
+	bool lost; /* a later version was left out, for its copies are damaged */
 };
 
 /* ---- raise.c ---- */

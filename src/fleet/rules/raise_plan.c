@@ -31,8 +31,8 @@ version_counts(const struct wr_raise *r, const struct wr_raise_peer *p)
 	return false;
 }
 
-struct wr_tally
-wr_raise_tally(const struct wr_raise *r)
+static struct wr_tally
+tally(const struct wr_raise *r, bool skip_damaged)
 {
 	struct wr_tally t = {.need = wr_record_majority(&r->c)};
 	size_t alive = 0;
@@ -55,7 +55,7 @@ wr_raise_tally(const struct wr_raise *r)
 			t.clean +=
 			    p->clean && p->has_record && wr_epoch_cmp(&p->record.n, &r->c.n) == 0;
 		}
-		if (!version_counts(r, p))
+		if (!version_counts(r, p) || (skip_damaged && p->damaged))
 			continue;
 		c = wr_version_cmp(&p->v, &t.v);
 		if (c == 0 && memcmp(t.refs.b, p->refs.b, sizeof(t.refs.b)) != 0)
@@ -63,9 +63,26 @@ wr_raise_tally(const struct wr_raise *r)
 		if (c > 0) {
 			t.v = p->v;
 			t.refs = p->refs;
+			t.whole = false;
 		}
+		t.whole = t.whole || (c >= 0 && !p->damaged);
 	}
+	t.whole = t.whole || wr_epoch_none(&t.v.n);
 	return t;
+}
+
+/* F20: a damaged copy's version counts, for it may have been SAFE; only the copy is no source. An
+ * operator who accepts a loss goes on from the newest one that is whole, if there is any. */
+struct wr_tally
+wr_raise_tally(const struct wr_raise *r)
+{
+	struct wr_tally t = tally(r, false), whole;
+
+	if (t.whole || !r->o.accept_loss)
+		return t;
+	whole = tally(r, true);
+	whole.lost = true;
+	return wr_epoch_none(&whole.v.n) ? t : whole;
 }
 
 static bool
@@ -75,8 +92,9 @@ holds(const struct wr_raise *r, const struct wr_node_id *node, const struct wr_t
 
 	if (!p || !p->promised)
 		return false;
-	return wr_epoch_none(&t->v.n) ||
-	       (version_counts(r, p) && wr_version_cmp(&p->v, &t->v) == 0);
+	return wr_epoch_none(&t->v.n) || /* nothing to hold */
+	       ((!p->damaged || !t->whole) && version_counts(r, p) &&
+		wr_version_cmp(&p->v, &t->v) == 0);
 }
 
 /* H3: "filled": it holds something on the line, not older than the base. */
@@ -87,7 +105,7 @@ filled(const struct wr_raise *r, const struct wr_node_id *node)
 
 	if (wr_epoch_none(&r->c.base.n) && p && p->promised && !p->has_save)
 		return true; /* there is nothing to hold */
-	return p && p->promised && p->has_save &&
+	return p && p->promised && p->has_save && !p->damaged &&
 	       (wr_rules_is_base(&r->c, &p->v, &p->refs) || writer_known(&r->c, p));
 }
 
@@ -141,10 +159,12 @@ explain_base(const struct wr_raise *r, const struct wr_tally *t, struct wr_err *
 
 	for (size_t i = 0; i < r->o.node_count; i++) {
 		const struct wr_raise_node *n = &r->nodes[i];
+		const struct wr_raise_peer *p = wr_raise_peer_of(r, &n->node);
 
 		if (holds(r, &n->node, t))
 			have = WR_MAX(have, n->scan_started);
-		if (wr_version_cmp(&n->held, &t->v) > 0 &&
+		/* What is there was looked at. */
+		if ((!p || !p->promised) && wr_version_cmp(&n->held, &t->v) > 0 &&
 		    (!best || wr_version_cmp(&n->held, &best->held) > 0))
 			best = n;
 	}
@@ -161,6 +181,22 @@ explain_base(const struct wr_raise *r, const struct wr_tally *t, struct wr_err *
 			    wr_rules_name(r->o.fleet, &best->node).s);
 	else
 		wr_err_hint(out, "needs --accept-loss; or wait until who has it is back");
+}
+
+/* Who has it, but not whole? */
+static void
+explain_damaged(const struct wr_raise *r, const struct wr_tally *t, struct wr_err *out)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+
+	for (size_t i = 0; i < r->peer_count; i++)
+		if (r->peer[i].promised && r->peer[i].damaged &&
+		    wr_version_cmp(&r->peer[i].v, &t->v) == 0)
+			add_name(r, &names, &r->peer[i].node);
+	wr_err_set(out, WR_E_FAILED, "the newest save %s is in damaged copies alone: %s",
+		   wr_version_text(&t->v).s, wr_buf_str(&names));
+	wr_err_hint(out, "warren audit --repair refills them; or bring back who has it whole; or "
+			 "--accept-loss goes on from an older one");
 }
 
 /* ---- H3: the members ---- */
@@ -185,12 +221,23 @@ remove_member(struct wr_record *e, const struct wr_node_id *node)
 		}
 }
 
+/* A node that joined anew takes the place of what it was: that has neither its promises nor, as far
+ * as anybody can rely on it, its files. */
 static int
 add_learner(struct wr_raise *r, struct wr_record *e)
 {
-	if (wr_record_member(e, &r->o.node.id))
-		return wr_raise_fail(r, WR_E_EXISTS, "the node is a member already",
-				     "an older incarnation of it is removed first");
+	const struct wr_member *m = wr_record_member(e, &r->o.node.id);
+
+	if (m && m->node.inc >= r->o.node.inc)
+		return wr_raise_fail(r, WR_E_EXISTS, "the node is a member already", NULL);
+	if (m && m->role == WR_ROLE_DATA && count_role(e, WR_ROLE_DATA) == 1)
+		return wr_raise_fail(r, WR_E_DENIED,
+				     "no copy would be left but the one that it had", NULL);
+	if (m) {
+		e->member[m - e->member] =
+		    (struct wr_member){.node = r->o.node, .role = WR_ROLE_LEARNER};
+		return 0;
+	}
 	if (e->member_count == WR_MEMBERS_MAX)
 		return wr_raise_fail(r, WR_E_LIMIT, "the project has the most members possible",
 				     NULL);
@@ -368,7 +415,7 @@ has_holder(const struct wr_raise *r, const struct wr_record *e, const struct wr_
 static void
 fill_base(const struct wr_raise *r, struct wr_record *e, const struct wr_tally *t)
 {
-	bool lost = wr_version_cmp(&t->v, &r->c.base) < 0;
+	bool lost = t->lost || wr_version_cmp(&t->v, &r->c.base) < 0;
 
 	e->n = r->n;
 	e->prev = r->c.n;
@@ -435,6 +482,10 @@ wr_raise_check(const struct wr_raise *r, const struct wr_tally *t, struct wr_err
 				  wr_version_text(&t->v).s);
 	if (wr_version_cmp(&t->v, &r->c.base) < 0 && !r->o.accept_loss) {
 		explain_base(r, t, out);
+		return -1;
+	}
+	if (!t->whole && !r->o.accept_loss) {
+		explain_damaged(r, t, out);
 		return -1;
 	}
 	return 0;

@@ -165,6 +165,63 @@ test_h2__a_base_that_nobody_holds_needs_accept_loss(void **state)
 	assert_int_equal(e2.base.s, 6);
 }
 
+/* What a damaged copy says it has may be SAFE: it counts, and somebody else must have it. */
+static void
+test_f20__a_damaged_copy_is_no_source(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0), e2;
+	struct wr_raise_opts o;
+	struct wr_err err;
+
+	push(w, &e, 0, 6, "abc");
+	push(w, &e, 0, 7, "ab");
+	w->env[1].damaged = true;
+	/* A has it whole, and so it goes on there, whoever is nearer. */
+	o = test_opts(w, &e, 0);
+	e2 = raised(w, &o);
+	assert_int_equal(e2.base.s, 7);
+	assert_true(wr_node_id_eq(&e2.writer, &w->node[0]));
+	/* Without A: a majority promises, and 7 is known of, but nobody could give it. */
+	down(w, "a");
+	o = test_opts(w, &e2, WR_WISH_WRITER);
+	err = not_raised(w, &o);
+	assert_non_null(strstr(err.msg, "damaged copies alone: 'b'"));
+	/* Refilled. */
+	w->env[1].damaged = false;
+	o = test_opts(w, &e2, WR_WISH_WRITER);
+	e2 = raised(w, &o);
+	assert_int_equal(e2.base.s, 7);
+	assert_false(e2.accept_loss);
+	assert_true(wr_node_id_eq(&e2.writer, &w->node[1]));
+}
+
+static void
+test_f20__accept_loss_goes_on_from_what_is_whole(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddd", 0), e2;
+	struct wr_raise_opts o;
+
+	push(w, &e, 0, 6, "abc");
+	push(w, &e, 0, 7, "ab");
+	down(w, "a");
+	w->env[1].damaged = true;
+	o = test_opts(w, &e, WR_WISH_WRITER);
+	o.accept_loss = true;
+	e2 = raised(w, &o);
+	assert_int_equal(e2.base.s, 6);
+	assert_true(e2.accept_loss); /* 7 may have been SAFE */
+	assert_true(wr_node_id_eq(&e2.writer, &w->node[2]));
+	/* Nothing is whole: then what there is. */
+	w->env[2].damaged = true;
+	o = test_opts(w, &e2, WR_WISH_WRITER);
+	o.accept_loss = true;
+	e2 = raised(w, &o);
+	assert_int_equal(e2.base.s, 7);
+	assert_true(wr_node_id_eq(&e2.writer, &w->node[1]));
+}
+
 /* F18: a liar's version does not count. */
 static void
 test_h2__counts_saves_of_the_writer_only(void **state)
@@ -421,6 +478,34 @@ test_h6__forced_names_the_dead(void **state)
 	assert_int_equal(e2.base.s, 4);
 }
 
+/* M5: it joined anew; as a voter of its own it could not be taken out of two. */
+static void
+test_m5__a_new_incarnation_takes_the_place_of_the_old(void **state)
+{
+	struct test_world *w = *state;
+	struct wr_record e = test_first(w, "ddw", 0);
+	struct wr_raise_opts o = test_opts(w, &e, WR_WISH_ADD);
+	const struct wr_member *m;
+
+	push(w, &e, 0, 4, "ab");
+	o.node = w->node[1];
+	assert_int_equal(not_raised(w, &o).code, WR_E_EXISTS);
+	down(w, "b");
+	o = test_opts(w, &e, WR_WISH_ADD);
+	o.node = w->node[1];
+	o.node.inc++;
+	e = raised(w, &o);
+	assert_int_equal(e.member_count, 3);
+	assert_int_equal(wr_record_voters(&e), 2);
+	m = wr_record_has(&e, &o.node);
+	assert_true(m && m->role == WR_ROLE_LEARNER);
+	/* Not the last copy there is. */
+	o = test_opts(w, &e, WR_WISH_ADD);
+	o.node = w->node[0];
+	o.node.inc++;
+	assert_int_equal(not_raised(w, &o).code, WR_E_DENIED);
+}
+
 static void
 test_x3__delete_and_undelete(void **state)
 {
@@ -486,6 +571,8 @@ main(void)
 	    T(test_h1__learns_the_record_it_does_not_know),
 	    T(test_f1__acknowledged_and_elected_intersect),
 	    T(test_h2__a_base_that_nobody_holds_needs_accept_loss),
+	    T(test_f20__a_damaged_copy_is_no_source),
+	    T(test_f20__accept_loss_goes_on_from_what_is_whole),
 	    T(test_h2__counts_saves_of_the_writer_only),
 	    T(test_h2__a_learner_may_hold_the_newest),
 	    T(test_h2__only_members_hold_a_base),
@@ -496,6 +583,7 @@ main(void)
 	    T(test_h5__a_running_writer_is_asked),
 	    T(test_h5__consent_keeps_the_writer_through_two_raises),
 	    T(test_h6__forced_names_the_dead),
+	    T(test_m5__a_new_incarnation_takes_the_place_of_the_old),
 	    T(test_x3__delete_and_undelete),
 	    T(test_x3__who_undeletes_has_it_all_and_writes),
 	    T(test_first__is_installed_where_it_says),

@@ -20,11 +20,24 @@ int wr_rules_record(const struct wr_buf *bytes, const struct wr_uuid *project,
 bool wr_rules_is_base(const struct wr_record *e, const struct wr_version *v,
 		      const struct wr_digest *refs);
 
+/* X1: a proof as that node gives it.  Who has nothing and has another answer for it, gives a proof
+ * of the other's. */
+struct wr_digest wr_rules_proof_of(const struct wr_digest *proof, const struct wr_node_id *node);
+
 /* M2 and the first half of M3: may this record, verified, stand where the state's stands? */
 int wr_member_judge(const struct wr_member_state *s, const struct wr_member_env *env,
 		    const struct wr_record *e, struct wr_err *err);
-/* Then: D1 and D2. true: the state changed. forget: see struct wr_member_out. */
-bool wr_member_take_record(struct wr_member_state *s, const struct wr_record *e, bool *forget);
+/* Then: D1 and D2, into the state and *out. */
+void wr_member_take_record(struct wr_member_state *s, const struct wr_member_env *env,
+			   const struct wr_record *e, struct wr_member_out *out);
+/* M4: whose lease may rest on an OK of this member, and since when, with e as its record; ns 0:
+ * nobody's. */
+struct wr_rules_hold {
+	uint64_t ns;
+	struct wr_node_id by;
+};
+struct wr_rules_hold wr_rules_hold(const struct wr_member_state *s, const struct wr_member_env *env,
+				   const struct wr_record *e);
 void wr_member_take_save(struct wr_member_state *s, struct wr_save_rec *save); /* takes it */
 /* The settings doc that came along, verified; *out_rev 0: none came. */
 int wr_member_judge_settings(const struct wr_member_state *s, const struct wr_member_env *env,

@@ -235,14 +235,20 @@ wr_member_decode(const void *p, size_t len, const struct wr_uuid *project,
 	return 0;
 }
 
-bool
-wr_member_take_record(struct wr_member_state *s, const struct wr_record *e, bool *forget)
+void
+wr_member_take_record(struct wr_member_state *s, const struct wr_member_env *env,
+		      const struct wr_record *e, struct wr_member_out *out)
 {
+	struct wr_rules_hold hold = wr_rules_hold(s, env, e);
+
 	if (s->has_record && wr_epoch_cmp(&s->record.n, &e->n) == 0)
-		return false;
-	/* A record with another writer was made when the old one's lease was over: by its grant, or
-	 * by a majority that had not heard it for H. */
-	*forget = s->has_record && !wr_node_id_eq(&s->record.writer, &e->writer);
+		return;
+	out->forget =
+	    hold.ns == 0 && s->has_record && !wr_node_id_eq(&s->record.writer, &e->writer);
+	if (hold.ns != env->heard_ns) {
+		out->hold_ns = hold.ns;
+		out->hold_from = hold.by;
+	}
 	s->record = *e;
 	s->has_record = true;
 	wr_buf_clear(&s->record_bytes);
@@ -250,7 +256,7 @@ wr_member_take_record(struct wr_member_state *s, const struct wr_record *e, bool
 	s->promised = e->n;
 	s->promised_clean = s->has_consent = false;
 	memset(&s->consent, 0, sizeof(s->consent));
-	return true;
+	out->changed = true;
 }
 
 void

@@ -219,6 +219,16 @@ wr_writer_consent(const struct wr_member_state *s, const struct wr_member_env *e
 	return 0;
 }
 
+bool
+wr_writer_keeps(const struct wr_member_state *s, const struct wr_member_env *env)
+{
+	struct wr_member_out out;
+
+	return s->has_record &&
+	       wr_member_keep(s, env, &env->self, &s->record.n, &out) == WR_KEEP_OK &&
+	       wr_epoch_cmp(&s->released, &s->record.n) < 0;
+}
+
 enum wr_lost
 wr_writer_lost(const struct wr_member_state *s, const struct wr_member_env *env,
 	       const struct wr_record *theirs)

@@ -151,6 +151,48 @@ test_resume_at_every_cut(WR_UNUSED void **state)
 	SH("same; whole dst");
 }
 
+/* A save that came meanwhile: what came of the one before it counts. */
+static void
+test_resume_with_another_list(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	uint64_t whole;
+
+	SH("for i in $(seq 12); do bytes $i 60000 >w/f$i; done; save");
+	push_ok(&p);
+	whole = p.port.to_recv;
+	SH("rm -rf dst; git init -q --bare dst");
+	p = (struct push)PUSH_INIT;
+	p.port.cut_at = whole / 2;
+	assert_int_equal(push(&p), -1);
+	rec_fini(&p.list);
+	SH("echo line >>w/f3; echo new >w/g; save main 1700000100");
+	p = (struct push)PUSH_INIT;
+	push_ok(&p);
+	assert_true(p.port.to_recv < whole / 2 + 150000);
+	SH("same; whole dst; test -z \"$(ls dst/warren/incoming)\"");
+	/* What the new list does not reach is left out, wherever it lay. */
+	SH("rm -rf dst; git init -q --bare dst");
+	p = (struct push)PUSH_INIT;
+	p.port.cut_at = whole - 100000;
+	assert_int_equal(push(&p), -1);
+	rec_fini(&p.list);
+	SH("g src update-ref -d refs/heads/main; rm -f w/f1 w/f2 w/f7 w/f8 idx; "
+	   "save main 1700000200");
+	for (uint64_t cut = 20000; cut < 300000; cut += 120000) {
+		p = (struct push)PUSH_INIT;
+		p.port.cut_at = cut;
+		if (push(&p) == 0)
+			break;
+		rec_fini(&p.list);
+	}
+	rec_fini(&p.list);
+	p = (struct push)PUSH_INIT;
+	push_ok(&p);
+	SH("same; whole dst; test -z \"$(ls dst/warren/incoming)\"; "
+	   "test -z \"$(g dst fsck --unreachable --no-reflogs 2>/dev/null)\"");
+}
+
 /* Push in a program of its own that dies at a point; gives whether it did. */
 static bool
 push_dying(const char *point)
@@ -175,9 +217,9 @@ static void
 test_killed_anywhere(WR_UNUSED void **state)
 {
 	static const char *const point[] = {
-	    "sync.object:1", "sync.object:20", "sync.written",   "sync.ready",    "sync.install",
-	    "pack.renamed",  "idx.renamed",    "sync.installed", "sync.kept:1",   "sync.moved:1",
-	    "sync.moved:2",  "sync.deleted:1", "ref.locked",     "ref.renamed:2",
+	    "sync.object:1", "sync.object:20", "sync.sorted:9",  "sync.written",   "sync.ready",
+	    "sync.install",  "pack.renamed",   "idx.renamed",    "sync.installed", "sync.kept:1",
+	    "sync.moved:1",  "sync.moved:2",   "sync.deleted:1", "ref.locked",     "ref.renamed:2",
 	};
 
 	SH("for i in $(seq 30); do bytes $i 3000 >w/f$i; done; save; g src tag t main; "
@@ -191,6 +233,9 @@ test_killed_anywhere(WR_UNUSED void **state)
 		bool died;
 
 		SH("rm -rf dst; cp -a dst.old dst");
+		/* One that broke off before is sorted first. */
+		if (!strncmp(point[i], "sync.sorted", 11))
+			assert_true(push_dying("sync.ready"));
 		died = push_dying(point[i]);
 		if (!died)
 			fail_msg("never came to %s", point[i]);
@@ -274,9 +319,9 @@ main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_sync, teardown_dir)
-	    T(test_base_moves_meanwhile),   T(test_objects_come_meanwhile), T(test_busy),
-	    T(test_resume_at_every_cut),    T(test_killed_anywhere),        T(test_faulty_port),
-	    T(test_limits_of_the_receiver),
+	    T(test_base_moves_meanwhile),   T(test_objects_come_meanwhile),   T(test_busy),
+	    T(test_resume_at_every_cut),    T(test_killed_anywhere),          T(test_faulty_port),
+	    T(test_limits_of_the_receiver), T(test_resume_with_another_list),
 	};
 	int status;
 

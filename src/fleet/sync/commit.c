@@ -8,12 +8,20 @@
  *
  * A ref that is in the way of one of the list ("a" of "a/b") goes before that one comes, and is
  * kept, reached or not.
+ *
+ * refs/warren/latest is replaceable: of what a list had there nothing is kept.  One that no list
+ * had came ahead of its history; if that never comes it is all there is, and becomes a side branch.
  */
 #include <time.h>
 
 #include "base/str.h"
 #include "fleet/sync/sync_int.h"
 #include "sys/crash.h"
+
+#define SIDE_REF "refs/heads/" WR_SYNC_SIDE
+/* LIMIT: commits of a branch that are looked at for the state that refs/warren/latest stands for.
+ */
+#define STATE_DEPTH 100000
 
 /* ---- the list ---- */
 
@@ -66,15 +74,16 @@ clash(const char *a, const char *b)
 }
 
 int
-wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, struct wr_err *err)
+wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, bool sides, struct wr_err *err)
 {
 	for (size_t i = 0; i < l->count; i++) {
 		const char *name = l->ref[i].name;
 		struct wr_err why = WR_ERR_INIT;
 		struct wr_id id;
 
-		if (!starts(name, "refs/heads/") && !starts(name, "refs/tags/") &&
-		    strcmp(name, WR_SYNC_LATEST) != 0)
+		if (sides ? !starts(name, SIDE_REF) || strchr(name + strlen(SIDE_REF), '/')
+			  : !starts(name, "refs/heads/") && !starts(name, "refs/tags/") &&
+				strcmp(name, WR_SYNC_LATEST) != 0)
 			return wr_err_set(err, WR_E_INVALID, "a list may not name '%s'",
 					  WR_Q(name));
 		/* The reader checks the name as git would. */
@@ -174,7 +183,17 @@ struct move {
 	bool *managed;            /* of now */
 	bool *first;              /* of now: goes before the list comes */
 	bool *reached;            /* of now: the new list reaches it */
+	int64_t latest_time;      /* of our refs/warren/latest, if it goes */
 };
+
+static const struct wr_save_ref *
+held_find(const struct move *m, const char *name)
+{
+	for (size_t i = 0; m->c->held && i < m->c->held->ref_count; i++)
+		if (!strcmp(m->c->held->ref[i].name, name))
+			return &m->c->held->ref[i];
+	return NULL;
+}
 
 /* Is this ref of ours in the hands of the lists? */
 static bool
@@ -182,12 +201,8 @@ is_managed(const struct move *m, const char *name)
 {
 	if (m->mode == WR_SYNC_AS_FILL)
 		return starts(name, WR_SYNC_FILL);
-	if (starts(name, "refs/heads/" WR_SYNC_SIDE) && !wr_sync_list_find(&m->want, name)) {
-		for (size_t i = 0; m->c->held && i < m->c->held->ref_count; i++)
-			if (!strcmp(m->c->held->ref[i].name, name))
-				return true;
-		return false;
-	}
+	if (starts(name, SIDE_REF) && !wr_sync_list_find(&m->want, name))
+		return held_find(m, name) != NULL;
 	return starts(name, "refs/heads/") || starts(name, "refs/tags/") ||
 	       starts(name, WR_SYNC_FILL) || !strcmp(name, WR_SYNC_LATEST);
 }
@@ -277,6 +292,49 @@ find_reached(struct move *m)
 	wr_reader_free(src.rd);
 }
 
+/* Does a branch of the list, or the history below it, have this tree? Times rise along a branch. */
+static bool
+has_state(struct wr_reader *rd, const struct wr_id *tip, const struct wr_id *tree, int64_t time)
+{
+	struct wr_id at = *tip;
+
+	for (unsigned depth = 0; depth < STATE_DEPTH; depth++) {
+		struct wr_commit c = WR_COMMIT_INIT;
+		bool same, on;
+
+		if (wr_repo_read_commit(rd, &at, &c, NULL) < 0)
+			return false;
+		same = wr_id_eq(&c.tree, tree);
+		on = c.committer_time > time && c.parent_count > 0;
+		if (on)
+			at = c.parent[0];
+		wr_commit_fini(&c);
+		if (same || !on)
+			return same;
+	}
+	return false;
+}
+
+/* Our refs/warren/latest that goes: is what it stands for in the list, or was it ever the list's?
+ */
+static void
+judge_latest(struct move *m, size_t i)
+{
+	struct wr_reader *rd = wr_reader_new(m->repo);
+	struct wr_commit c = WR_COMMIT_INIT;
+
+	m->reached[i] |= held_find(m, WR_SYNC_LATEST) != NULL;
+	if (!m->reached[i] && wr_repo_read_commit(rd, &m->now.ref[i].id, &c, NULL) == 0) {
+		m->latest_time = c.committer_time;
+		for (size_t k = 0; k < m->want.count && !m->reached[i]; k++)
+			if (starts(m->want.ref[k].name, "refs/heads/"))
+				m->reached[i] =
+				    has_state(rd, &m->want.ref[k].id, &c.tree, c.committer_time);
+	}
+	wr_commit_fini(&c);
+	wr_reader_free(rd);
+}
+
 /* Make ref NAME, or NAME-2 ... if it exists with another id. 1 = made, 0 = it was there. */
 static int
 make_free(struct move *m, const char *name, const struct wr_id *id, struct wr_err *err)
@@ -306,17 +364,41 @@ make_free(struct move *m, const char *name, const struct wr_id *id, struct wr_er
 	return wr_err_set(err, WR_E_LIMIT, "too many refs are named '%s'", WR_Q(name));
 }
 
+/* Under which branch what goes is found again; NULL: it goes to refs/warren/keep/. The caller frees
+ * it. */
+static char *
+side_name(const struct move *m, size_t i)
+{
+	const struct wr_ref *ref = &m->now.ref[i];
+	const struct wr_save_ref *listed;
+
+	if (m->reached[i] || m->mode != WR_SYNC_PUSH)
+		return NULL;
+	if (!strcmp(ref->name, WR_SYNC_LATEST))
+		return wr_asprintf(SIDE_REF "latest-%s", format_stamp(m->latest_time).s);
+	if (starts(ref->name, SIDE_REF)) {
+		/* It went on here after it was listed, or another one has its name. */
+		listed = held_find(m, ref->name);
+		return listed && !memcmp(listed->id, ref->id.b, WR_ID_LEN) ? NULL
+									   : wr_strdup(ref->name);
+	}
+	return m->c->side && starts(ref->name, "refs/heads/")
+		   ? wr_asprintf("refs/heads/%s", m->c->side)
+		   : NULL;
+}
+
 static int
 keep_one(struct move *m, size_t i, struct wr_err *err)
 {
 	const struct wr_ref *ref = &m->now.ref[i];
-	bool side = m->c->side && starts(ref->name, "refs/heads/") &&
-		    !starts(ref->name, "refs/heads/" WR_SYNC_SIDE) && !m->reached[i];
-	WR_SCOPED(wr_freep)
-	char *name = side ? wr_asprintf("refs/heads/%s", m->c->side)
-			  : wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(m->c->now).s,
-					wr_id_hex(&ref->id).s);
-	int rc = make_free(m, name, &ref->id, err);
+	WR_SCOPED(wr_freep) char *name = side_name(m, i);
+	bool side = name != NULL;
+	int rc;
+
+	if (!side)
+		name = wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(m->c->now).s,
+				   wr_id_hex(&ref->id).s);
+	rc = make_free(m, name, &ref->id, err);
 
 	if (rc < 0)
 		return -1;
@@ -397,6 +479,30 @@ move_all(struct move *m, struct wr_err *err)
 	return 0;
 }
 
+/* Side branches of another node: new branches, and nothing else changes. */
+static int
+add_sides(struct wr_repo *r, const struct wr_sync_list *target, const struct wr_sync_commit *c,
+	  struct wr_sync_result *out, struct wr_err *err)
+{
+	struct move m = {.repo = r, .mode = WR_SYNC_AS_SIDES, .c = c, .out = out};
+	int rc = wr_refs_list(r, SIDE_REF, &m.now, err);
+
+	for (size_t i = 0; rc >= 0 && i < target->count; i++) {
+		bool here = false;
+
+		for (size_t k = 0; k < m.now.count && !here; k++)
+			here = wr_id_eq(&m.now.ref[k].id, &target->ref[i].id);
+		if (here)
+			continue;
+		rc = make_free(&m, target->ref[i].name, &target->ref[i].id, err);
+		if (rc > 0)
+			out->sides++;
+		wr_crash_point("sync.side");
+	}
+	wr_refs_fini(&m.now);
+	return rc < 0 ? -1 : 0;
+}
+
 int
 wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_sync_list *target,
 		  const struct wr_sync_commit *c, struct wr_sync_result *out, struct wr_err *err)
@@ -406,6 +512,8 @@ wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_syn
 	int rc;
 
 	wr_assert(!c->side || starts(c->side, WR_SYNC_SIDE));
+	if (mode == WR_SYNC_AS_SIDES)
+		return add_sides(r, target, c, out, err);
 	if (wr_refs_list(r, "refs/", &m.now, err) < 0)
 		return -1;
 	make_want(&m, target);
@@ -419,6 +527,9 @@ wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_syn
 	if (any) {
 		find_clashes(&m);
 		find_reached(&m);
+		for (size_t i = 0; i < m.now.count; i++)
+			if (!stays(&m, i) && !strcmp(m.now.ref[i].name, WR_SYNC_LATEST))
+				judge_latest(&m, i);
 	}
 	rc = move_all(&m, err);
 	wr_sync_list_fini(&m.want);

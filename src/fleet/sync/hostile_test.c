@@ -358,7 +358,6 @@ test_hostile_receiver(WR_UNUSED void **state)
 	wr_buf_add8(&h.out, WR_SYNC_VERSION);
 	wr_buf_add32be(&h.out, 1);
 	wr_buf_add8(&h.out, 0);
-	wr_buf_add(&h.out, secret.b, WR_ID_LEN);
 	end(&h, at);
 	at = begin(&h, WR_FRAME_REFS);
 	wr_frame_add_ref(&h.out, "refs/heads/secret", &secret);
@@ -381,7 +380,6 @@ test_hostile_receiver(WR_UNUSED void **state)
 		wr_buf_add8(&h.out, WR_SYNC_VERSION);
 		wr_buf_add32be(&h.out, i == 0 ? 100000 : 1);
 		wr_buf_add8(&h.out, 0);
-		wr_buf_add(&h.out, secret.b, WR_ID_LEN);
 		end(&h, at);
 		at = begin(&h, WR_FRAME_REFS);
 		wr_buf_add(&h.out, "\xff\xffxxxxxxxx", 10);
@@ -442,13 +440,68 @@ test_stale_quarantines(WR_UNUSED void **state)
 	push_same();
 }
 
+static void
+put_offer(struct hand *h, bool last, const struct wr_id *id, size_t bytes)
+{
+	size_t at = begin(h, WR_FRAME_OFFER);
+
+	wr_buf_add8(&h->out, last);
+	wr_buf_add(&h->out, id->b, bytes);
+	end(h, at);
+}
+
+/* A damaged repository takes what it asked for; a whole one is offered nothing. */
+static void
+test_mend_takes_what_it_asked_for(WR_UNUSED void **state)
+{
+	struct wr_sync_recv_opts o = {.mode = WR_SYNC_MEND};
+	struct wr_id x = wr_obj_id(WR_OBJ_BLOB, "x", 1), y = wr_obj_id(WR_OBJ_BLOB, "y", 1);
+	struct hand h = {0};
+
+	put_offer(&h, true, &x, WR_ID_LEN);
+	put_begin(&h, 1, 0, 0);
+	put_object(&h, WR_OBJ_BLOB, "y", 1);
+	put_end(&h, 1);
+	assert_int_equal(feed_recv(&h, "refs/heads/main", &x, &o), WR_SYNC_FAILED);
+	assert_non_null(strstr(err.msg, "not asked for"));
+	/* Something that nothing refers to, but wanted; and it is not wanted a second time. */
+	for (int again = 0; again < 2; again++) {
+		put_offer(&h, false, &y, WR_ID_LEN);
+		put_offer(&h, true, &x, WR_ID_LEN);
+		put_begin(&h, 1, 0, 0);
+		put_object(&h, WR_OBJ_BLOB, "x", 1);
+		put_end(&h, 1);
+		assert_int_equal(feed_recv(&h, "refs/heads/main", &x, &o),
+				 again ? WR_SYNC_FAILED : WR_SYNC_DONE);
+	}
+	SH("test \"$(g dst cat-file blob %s)\" = x; test -z \"$(g dst for-each-ref)\"",
+	   wr_id_hex(&x).s);
+	put_offer(&h, true, &x, WR_ID_LEN - 1);
+	assert_int_equal(feed_recv(&h, "refs/heads/main", &x, &o), WR_SYNC_FAILED);
+	put_offer(&h, false, &x, 0);
+	assert_int_equal(feed_recv(&h, "refs/heads/main", &x, &o), WR_SYNC_FAILED);
+	o.max_objects = 1;
+	put_offer(&h, false, &x, WR_ID_LEN);
+	put_offer(&h, true, &y, WR_ID_LEN);
+	assert_int_equal(feed_recv(&h, "refs/heads/main", &x, &o), WR_SYNC_FAILED);
+	assert_int_equal(err.code, WR_E_LIMIT);
+	put_offer(&h, true, &x, WR_ID_LEN);
+	assert_int_equal(feed_recv(&h, "refs/heads/main", &x, NULL), WR_SYNC_FAILED);
+	assert_int_equal(err.code, WR_E_INVALID);
+}
+
 int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_sync, teardown_dir)
-	    T(test_closure_is_proven), T(test_wrong_types),         T(test_frames_out_of_form),
-	    T(test_hostile_receiver),  T(test_same_id_other_bytes), T(test_stale_quarantines),
+	    T(test_closure_is_proven),
+	    T(test_wrong_types),
+	    T(test_frames_out_of_form),
+	    T(test_hostile_receiver),
+	    T(test_same_id_other_bytes),
+	    T(test_stale_quarantines),
+	    T(test_mend_takes_what_it_asked_for),
 	};
 	int status;
 

@@ -28,6 +28,7 @@ struct pump {
 	void *ctx;
 	const atomic_bool *cancel;
 	uint64_t start, moved, told; /* monotonic times: of the start, of the last byte, ... */
+	uint64_t waited, got;        /* for the far side, and what came meanwhile: slow_ms */
 	uint64_t tokens, filled;     /* bytes that may go out, and when that was so */
 	uint8_t *in, *out;
 	size_t out_at, out_len;
@@ -90,6 +91,13 @@ check_limits(struct pump *p, uint64_t now, struct wr_err *err)
 	if (now - p->moved > p->l.idle_ms * NS_PER_MS)
 		return wr_err_set(err, WR_E_FAILED, "nothing came or went for %" PRIu64 " s",
 				  p->l.idle_ms / 1000);
+	if (p->l.slow_ms && p->waited > p->l.slow_ms * NS_PER_MS) {
+		if (p->got < p->l.slow_bytes)
+			return wr_err_set(err, WR_E_FAILED,
+					  "only %" PRIu64 " bytes came within %" PRIu64 " s",
+					  p->got, p->waited / NS_PER_MS / 1000);
+		p->waited = p->got = 0;
+	}
 	if (p->l.total_ms && now - p->start > p->l.total_ms * NS_PER_MS)
 		return wr_err_set(err, WR_E_FAILED, "it took longer than %" PRIu64 " s",
 				  p->l.total_ms / 1000);
@@ -132,6 +140,7 @@ get_some(struct pump *p, struct wr_err *err)
 		wr_sync_eof(p->m);
 		return 0;
 	}
+	p->got += (uint64_t)got;
 	wr_sync_feed(p->m, p->in, (size_t)got);
 	return 1;
 }
@@ -153,7 +162,7 @@ nap_ms(const struct pump *p, uint64_t allowed)
 static int
 turn(struct pump *p, struct wr_err *err)
 {
-	uint64_t now = wr_clock_mono_ns(), allowed = allowance(p, now);
+	uint64_t now = wr_clock_mono_ns(), allowed = allowance(p, now), began;
 	bool worked = false, writing;
 	struct pollfd fd[2];
 	int in = 0, out = 0;
@@ -167,8 +176,10 @@ turn(struct pump *p, struct wr_err *err)
 	/* A broken-off far side may have said why: read on while there is something to write. */
 	fd[0] = (struct pollfd){.fd = p->eof ? -1 : p->in_fd, .events = POLLIN};
 	fd[1] = (struct pollfd){.fd = writing ? p->out_fd : -1, .events = POLLOUT};
+	began = wr_clock_mono_ns();
 	if (poll(fd, 2, worked ? 0 : writing ? 100 : nap_ms(p, allowed)) < 0 && errno != EINTR)
 		return wr_err_sys(err, "wait for the far side");
+	p->waited += wr_clock_mono_ns() - began;
 	if (fd[0].fd >= 0 && fd[0].revents)
 		in = get_some(p, err);
 	if (in >= 0 && writing && fd[1].revents)

@@ -148,6 +148,34 @@ test_silence(WR_UNUSED void **state)
 	close(sock[1]);
 }
 
+/* "Still working" now and then is no silence, and still too little. */
+static void
+test_trickle(WR_UNUSED void **state)
+{
+	const struct wr_sync_limits l = {
+	    .idle_ms = 20000, .slow_ms = 300, .slow_bytes = 1000, .total_ms = 15000};
+	int sock[2], st;
+	pid_t pid;
+
+	SH("bytes a 100000 >w/f; save");
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		static const uint8_t still[5] = {0, 0, 0, 0, WR_FRAME_WAIT};
+
+		close(sock[1]);
+		while (send(sock[0], still, sizeof(still), MSG_NOSIGNAL) > 0)
+			usleep(20000);
+		_exit(0);
+	}
+	close(sock[0]);
+	assert_fails(receive(sock[1], sock[1], &l, NULL), WR_E_FAILED);
+	assert_non_null(strstr(err.msg, "bytes came within"));
+	close(sock[1]);
+	assert_int_equal(waitpid(pid, &st, 0), pid);
+}
+
 static void
 test_far_side_says_why(WR_UNUSED void **state)
 {
@@ -208,9 +236,7 @@ main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_sync, teardown_dir)
-	    T(test_socket_and_pipes),
-	    T(test_rate),
-	    T(test_silence),
+	    T(test_socket_and_pipes),  T(test_rate), T(test_silence), T(test_trickle),
 	    T(test_far_side_says_why),
 	};
 	int status;

@@ -2,8 +2,9 @@
 /*
  * What came and is not part of the repository yet.  The pack grows by whole entries that were
  * hashed before; behind the last one there may be anything after a crash, so a resumption reads it
- * all again and cuts it where the first bad entry begins.  The lock tells those in use from those
- * that may be removed.
+ * all again and cuts it where the first bad entry begins.  What the next stream has no use for goes
+ * out of it then, in place: a crash in between loses entries, which come again, and makes none up,
+ * since each is hashed.  The lock tells those in use from those that may be removed.
  *
  * DURABLE: pack, index and directory are synced before READY; commit only renames.
  */
@@ -77,6 +78,15 @@ list_all(struct wr_repo *r, size_t *out_count)
 	return all;
 }
 
+/* The largest first. */
+static int
+by_bytes(const void *a, const void *b)
+{
+	const struct lying *x = a, *y = b;
+
+	return x->bytes > y->bytes ? -1 : x->bytes < y->bytes;
+}
+
 /* Its directory with the lock held, or -1. */
 static int
 take_dir(struct wr_repo *r, const struct wr_stream_id *id, bool make, struct wr_lock *lock,
@@ -129,29 +139,6 @@ remove_unused(struct wr_repo *r, const struct wr_stream_id *id)
 	if (fd >= 0)
 		remove_dir(r, id);
 	wr_lock_drop(&lock);
-}
-
-bool
-wr_quar_find(struct wr_repo *r, const uint8_t list[WR_STREAM_LIST_LEN], struct wr_stream_id *out)
-{
-	size_t count;
-	WR_SCOPED(wr_freep) struct lying *all = list_all(r, &count);
-	uint64_t best = HEAD_LEN;
-
-	for (size_t i = 0; i < count; i++) {
-		struct wr_lock lock = WR_LOCK_INIT;
-		WR_SCOPED(wr_closep) int fd = -1;
-
-		if (all[i].bytes <= best || memcmp(all[i].id.b, list, WR_STREAM_LIST_LEN) != 0)
-			continue;
-		fd = take_dir(r, &all[i].id, false, &lock, NULL);
-		wr_lock_drop(&lock);
-		if (fd < 0)
-			continue;
-		best = all[i].bytes;
-		*out = all[i].id;
-	}
-	return best > HEAD_LEN;
 }
 
 void
@@ -251,59 +238,93 @@ put_head(const struct wr_quar *q, uint8_t head[HEAD_LEN])
 	wr_put32be(head + 8, (uint32_t)q->total);
 }
 
-/* Forget all that the file holds. */
-static int
-start_empty(struct wr_quar *q, struct wr_err *err)
-{
-	uint8_t head[HEAD_LEN];
-
-	put_head(q, head);
-	if (ftruncate(q->fd, 0) < 0 || wr_pwrite_all(q->fd, head, HEAD_LEN, 0) < 0)
-		return wr_err_sys(err, "write an incoming pack");
-	return 0;
-}
-
-struct wr_quar *
-wr_quar_open(struct wr_repo *r, const struct wr_stream_id *id, uint64_t total, bool resume,
-	     struct wr_err *err)
+static struct wr_quar *
+quar_new(struct wr_repo *r, const struct wr_stream_id *id)
 {
 	struct wr_quar *q = wr_calloc(1, sizeof(*q));
-	uint8_t head[HEAD_LEN], want[HEAD_LEN];
 
 	q->repo = r;
 	q->stream = *id;
-	q->total = total;
 	q->lock = (struct wr_lock)WR_LOCK_INIT;
-	q->fd = -1;
+	q->dir_fd = q->fd = -1;
 	q->pack = (struct wr_pack)WR_PACK_INIT;
+	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	return q;
+}
+
+static int
+open_pack(struct wr_quar *q, int flags, struct wr_err *err)
+{
+	(void)unlinkat(q->dir_fd, "idx", 0);
+	/* One that was complete when its transfer died is read-only. */
+	if (fchmodat(q->dir_fd, "pack", 0644, 0) < 0 && errno != ENOENT)
+		return wr_err_sys(err, "take up an incoming pack");
+	q->fd = openat(q->dir_fd, "pack", O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0644);
+	return q->fd < 0 ? wr_err_sys(err, "open an incoming pack") : 0;
+}
+
+struct wr_quar *
+wr_quar_take(struct wr_repo *r, uint64_t max_bytes)
+{
+	size_t count;
+	WR_SCOPED(wr_freep) struct lying *all = list_all(r, &count);
+
+	if (count)
+		qsort(all, count, sizeof(*all), by_bytes);
+	for (size_t i = 0; i < count && all[i].bytes > HEAD_LEN; i++) {
+		struct wr_quar *q;
+
+		if (all[i].bytes > max_bytes)
+			continue;
+		q = quar_new(r, &all[i].id);
+		q->dir_fd = take_dir(r, &all[i].id, false, &q->lock, NULL);
+		if (q->dir_fd >= 0 && open_pack(q, 0, NULL) == 0)
+			return q;
+		wr_quar_close(q);
+	}
+	return NULL;
+}
+
+struct wr_quar *
+wr_quar_new(struct wr_repo *r, const struct wr_stream_id *id, uint64_t total, struct wr_err *err)
+{
+	struct wr_quar *q = quar_new(r, id);
+	uint8_t head[HEAD_LEN];
+
+	q->total = total;
+	put_head(q, head);
 	q->dir_fd = take_dir(r, id, true, &q->lock, err);
 	if (q->dir_fd < 0)
 		goto fail;
-	if (!resume)
-		make_room(r, id);
-	(void)unlinkat(q->dir_fd, "idx", 0);
-	/* One that was complete when its transfer died is read-only. */
-	if (fchmodat(q->dir_fd, "pack", 0644, 0) < 0 && errno != ENOENT) {
-		wr_err_sys(err, "take up an incoming pack");
+	make_room(r, id);
+	if (open_pack(q, O_CREAT, err) < 0)
+		goto fail;
+	if (ftruncate(q->fd, 0) < 0 || wr_pwrite_all(q->fd, head, HEAD_LEN, 0) < 0) {
+		wr_err_sys(err, "write an incoming pack");
 		goto fail;
 	}
-	q->fd = openat(q->dir_fd, "pack", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (q->fd < 0) {
-		wr_err_sys(err, "create an incoming pack");
-		goto fail;
-	}
-	put_head(q, want);
-	if ((!resume || wr_pread_full(q->fd, head, HEAD_LEN, 0) != HEAD_LEN ||
-	     memcmp(head, want, HEAD_LEN) != 0) &&
-	    start_empty(q, err) < 0)
-		goto fail;
-	q->bytes = q->out_off = q->flushed = HEAD_LEN;
 	wr_sha1_init(&q->sha);
-	wr_sha1_add(&q->sha, want, HEAD_LEN);
+	wr_sha1_add(&q->sha, head, HEAD_LEN);
 	return q;
 fail:
 	wr_quar_close(q);
 	return NULL;
+}
+
+int
+wr_quar_unseal(struct wr_quar *q, struct wr_err *err)
+{
+	wr_assert(q->sealed);
+	wr_idx_close(&q->idx);
+	wr_pack_close(&q->pack);
+	wr_pack_reader_free(wr_steal(&q->pr));
+	free(wr_steal(&q->type));
+	q->sealed = false;
+	q->count = q->cap = 0;
+	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	if (unlinkat(q->dir_fd, "idx", 0) < 0 || fchmod(q->fd, 0644) < 0)
+		return wr_err_sys(err, "take up an incoming pack");
+	return 0;
 }
 
 static void
@@ -325,7 +346,7 @@ wr_quar_load(struct wr_quar *q, size_t budget, struct wr_err *err)
 			goto end;
 		q->pr = wr_pack_reader_new();
 	}
-	while (q->count < q->total) {
+	while (q->count < WR_SYNC_HELD_MAX) {
 		enum wr_obj_type type;
 		struct wr_id id;
 		uint32_t crc;
@@ -336,7 +357,6 @@ wr_quar_load(struct wr_quar *q, size_t budget, struct wr_err *err)
 				 NULL) < 0)
 			break;
 		id = wr_obj_id(type, q->payload.p, q->payload.len);
-		wr_sha1_add(&q->sha, q->raw.p, q->raw.len);
 		note_entry(q, type, &id, crc, q->raw.len);
 	}
 end:
@@ -346,7 +366,82 @@ end:
 	wr_buf_fini(&q->raw);
 	if (ftruncate(q->fd, (off_t)q->bytes) < 0)
 		return wr_err_sys(err, "cut an incoming pack");
-	q->out_off = q->flushed = q->bytes;
+	return 0;
+}
+
+static uint64_t
+entry_off(const struct wr_quar *q, size_t i)
+{
+	return q->e[i].off & ((UINT64_C(1) << TYPE_SHIFT) - 1);
+}
+
+/* Entry i, which ends at end, goes behind those that were kept. What is written lies before what
+ * is still to be read. */
+static int
+keep_entry(struct wr_quar *q, size_t i, uint64_t end, struct wr_err *err)
+{
+	uint64_t off = entry_off(q, i);
+	size_t len = (size_t)(end - off);
+	struct wr_idx_entry e = q->e[i];
+
+	wr_buf_clear(&q->raw);
+	wr_buf_reserve(&q->raw, len);
+	if (wr_pread_full(q->fd, q->raw.p, len, off) != (ssize_t)len)
+		return wr_err_sys(err, "read an incoming pack");
+	wr_sha1_add(&q->sha, q->raw.p, len);
+	if (off == q->bytes)
+		q->out_off = q->flushed = end;
+	else
+		wr_buf_add(&q->out, q->raw.p, len);
+	e.off = q->bytes | (e.off & ~((UINT64_C(1) << TYPE_SHIFT) - 1));
+	q->e[q->count++] = e;
+	q->bytes += len;
+	return q->out.len >= OUT_LEN ? flush_out(q, err) : 0;
+}
+
+static int
+start_keeping(struct wr_quar *q, uint64_t total, struct wr_err *err)
+{
+	uint8_t head[HEAD_LEN];
+
+	q->keeping = true;
+	q->total = total;
+	q->keep_at = 0;
+	q->keep_count = q->count;
+	q->keep_end = q->bytes;
+	q->count = 0;
+	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	put_head(q, head);
+	wr_sha1_init(&q->sha);
+	wr_sha1_add(&q->sha, head, HEAD_LEN);
+	return wr_pwrite_all(q->fd, head, HEAD_LEN, 0) < 0
+		   ? wr_err_sys(err, "write an incoming pack")
+		   : 0;
+}
+
+int
+wr_quar_keep(struct wr_quar *q, const uint8_t *bits, uint64_t total, size_t budget,
+	     struct wr_err *err)
+{
+	if (!q->keeping && start_keeping(q, total, err) < 0)
+		return -1;
+	for (; q->keep_at < q->keep_count; q->keep_at++) {
+		size_t i = q->keep_at;
+
+		if (budget-- == 0)
+			return 1;
+		if ((bits[i / 8] >> (i % 8) & 1) &&
+		    keep_entry(q, i, i + 1 < q->keep_count ? entry_off(q, i + 1) : q->keep_end,
+			       err) < 0)
+			return -1;
+		wr_crash_point("sync.sorted");
+	}
+	q->keeping = false;
+	wr_buf_fini(&q->raw);
+	if (flush_out(q, err) < 0)
+		return -1;
+	if (ftruncate(q->fd, (off_t)q->bytes) < 0)
+		return wr_err_sys(err, "cut an incoming pack");
 	return 0;
 }
 

@@ -5,8 +5,11 @@
  * own refs that the sender says it builds on.
  *
  *   START (work)     own refs, HELLO
- *   BEGIN            MORE is answered, then the stream is announced
- *   LOAD (work)      a broken-off one is read again; FROM
+ *   OFFER, WANT      MEND: ids that could come, which of them do (work)
+ *   BEGIN            MORE is answered, then the stream is announced, perhaps as the newest state
+ *   LOAD (work)      what lies here of a transfer that broke off is read again
+ *   HELD             its objects are told, piece by piece: which belong to the stream?
+ *   KEEP (work)      the others go
  *   DATA             entries, then END
  *   SEAL (work)      trailer, index
  *   HISTORY (work)   which commits are new
@@ -14,10 +17,14 @@
  *   REST (work)      objects that no new commit led to
  *   FULL (work)      only if pairs left references open: all that the base reaches
  *   SYNC (work)      durable: READY
- *   READY            commit; or, base refs moved, START again
+ *   READY            commit; or, base refs moved, or that was the newest state alone: START again
+ *
+ * What comes for a MEND is checked by its hash alone, and is something that was asked for: what it
+ * refers to may be on its way from another node.
  */
 #include <sys/statvfs.h>
 
+#include "engine/repo/verify.h"
 #include "fleet/sync/sync_int.h"
 #include "sys/crash.h"
 
@@ -35,8 +42,12 @@
 
 enum recv_state {
 	RECV_START = 1,
+	RECV_OFFER,
+	RECV_WANT,
 	RECV_BEGIN,
 	RECV_LOAD,
+	RECV_HELD,
+	RECV_KEEP,
 	RECV_DATA,
 	RECV_SEAL,
 	RECV_HISTORY,
@@ -53,12 +64,26 @@ struct recv {
 	enum recv_state state;
 	struct wr_sync_list own;
 	bool told_more;
-	bool offered;
-	struct wr_stream_id offer;
+
+	/* MEND */
+	const struct wr_idx **suspect; /* indexes of packs that are not to be trusted */
+	size_t suspect_count;
+	struct wr_buf offered_ids; /* of the last OFFER */
+	size_t offer_at;
+	uint64_t offers; /* ids in all OFFERs */
+	bool offer_last;
+	struct wr_buf want; /* bits */
+	struct wr_idmap wanted;
 
 	struct wr_quar *quar; /* NULL: nothing to come */
+	bool found;           /* it lay here when the transfer began */
+	bool reused;          /* what came before is part of it */
+	uint64_t held_at;     /* its objects that were told */
+	uint8_t *held;        /* which of them belong to the stream */
 	uint64_t room_at;     /* when it is looked at next */
-	uint64_t total;
+	uint64_t total, announced;
+	bool first_on, first_done;  /* the newest state alone: comes now, is here */
+	struct wr_sync_list newest; /* the list then */
 	struct wr_buf part, payload, other;
 	struct wr_inflater *inflater;
 
@@ -99,10 +124,16 @@ recv_free(struct wr_sync *m)
 
 	forget_check(v);
 	wr_quar_close(v->quar);
+	free(v->held);
+	wr_sync_list_fini(&v->newest);
 	wr_sync_list_fini(&v->own);
 	wr_buf_fini(&v->part);
 	wr_buf_fini(&v->payload);
 	wr_buf_fini(&v->other);
+	free(v->suspect);
+	wr_buf_fini(&v->offered_ids);
+	wr_buf_fini(&v->want);
+	wr_idmap_fini(&v->wanted);
 	wr_inflater_free(v->inflater);
 }
 
@@ -128,18 +159,49 @@ add_own(struct recv *v, const char *prefix, bool newest, struct wr_err *err)
 	return 0;
 }
 
+static bool
+mends(const struct recv *v)
+{
+	return v->o.mode == WR_SYNC_MEND;
+}
+
+/* The packs as they are now: none goes while this machine lives but under the locks. */
+static int
+find_suspects(struct recv *v, struct wr_err *err)
+{
+	struct wr_repo *r = v->m.src.repo;
+
+	if (wr_repo_refresh(r, err) < 0)
+		return -1;
+	free(wr_steal(&v->suspect));
+	v->suspect_count = 0;
+	v->suspect = wr_calloc(wr_repo_pack_count(r) + 1, sizeof(*v->suspect));
+	for (size_t i = 0; i < wr_repo_pack_count(r); i++) {
+		const struct wr_idx *idx = wr_repo_pack_idx(r, i);
+		const char *name = wr_repo_pack_name(r, i);
+
+		for (size_t k = 0; idx && k < v->o.suspect_count; k++)
+			if (v->o.suspect[k] && !strcmp(name, v->o.suspect[k])) {
+				v->suspect[v->suspect_count++] = idx;
+				break;
+			}
+	}
+	return 0;
+}
+
 static int
 start(struct recv *v, struct wr_err *err)
 {
 	static const char *const prefix[] = {"refs/heads/", "refs/tags/", WR_SYNC_LATEST,
 					     WR_SYNC_FILL};
-	uint8_t list[WR_ID_LEN];
 	struct wr_sync *m = &v->m;
 	size_t at;
 
-	if (wr_sync_check_list(m->src.repo, &m->target, err) < 0)
+	if (wr_sync_check_list(m->src.repo, &m->target, v->o.mode == WR_SYNC_AS_SIDES, err) < 0)
 		return -1;
 	wr_quar_tidy(m->src.repo, v->o.now, v->o.stale_s);
+	if (mends(v) && find_suspects(v, err) < 0)
+		return -1;
 	wr_sync_list_fini(&v->own);
 	for (size_t i = 0; i < WR_ARRAY_LEN(prefix); i++)
 		if (add_own(v, prefix[i], false, err) < 0)
@@ -147,20 +209,18 @@ start(struct recv *v, struct wr_err *err)
 	/* Their names begin with the time: the last ones are the newest. */
 	if (add_own(v, WR_SYNC_KEEP, true, err) < 0)
 		return -1;
-	wr_sync_list_digest(&m->target, list);
-	if (v->quar) {
-		v->offered = true;
-		v->offer = v->quar->stream;
-	} else {
-		v->offered = wr_quar_find(m->src.repo, list, &v->offer);
+	if (!v->quar) {
+		v->quar = wr_quar_take(m->src.repo, v->o.max_bytes);
+		v->found = v->quar != NULL;
+	} else if (v->quar->sealed && wr_quar_unseal(v->quar, err) < 0) {
+		return -1;
 	}
 	at = wr_frame_begin(m, WR_FRAME_HELLO);
 	wr_buf_add32be(&m->out, WR_SYNC_MAGIC);
 	wr_buf_add8(&m->out, WR_SYNC_VERSION >> 8);
 	wr_buf_add8(&m->out, WR_SYNC_VERSION & 0xff);
 	wr_buf_add32be(&m->out, (uint32_t)v->own.count);
-	wr_buf_add8(&m->out, v->offered);
-	wr_buf_add(&m->out, v->offer.b, WR_ID_LEN);
+	wr_buf_add8(&m->out, (v->quar ? WR_HELLO_RESUME : 0) | (mends(v) ? WR_HELLO_MEND : 0));
 	wr_frame_end(m, at);
 	for (size_t i = 0; i < v->own.count;) {
 		at = wr_frame_begin(m, WR_FRAME_REFS);
@@ -169,7 +229,8 @@ start(struct recv *v, struct wr_err *err)
 		wr_frame_end(m, at);
 	}
 	v->told_more = false;
-	v->state = RECV_BEGIN;
+	v->offers = 0;
+	v->state = mends(v) ? RECV_OFFER : RECV_BEGIN;
 	return 0;
 }
 
@@ -222,6 +283,66 @@ on_more(struct recv *v, struct wr_err *err)
 	return 0;
 }
 
+/* ---- what a damaged repository wants ---- */
+
+/* Lacking, or every copy of it damaged. */
+static bool
+wants(struct recv *v, const struct wr_id *id)
+{
+	bool doubt = v->o.all_suspect || !wr_repo_has(v->m.src.repo, id);
+
+	for (size_t i = 0; !doubt && i < v->suspect_count; i++)
+		doubt = wr_idx_find(v->suspect[i], id) >= 0;
+	return doubt && wr_repo_read(v->m.src.rd, id, WR_OBJ_NONE, true, NULL, &v->other, NULL) < 0;
+}
+
+static int
+on_offer(struct recv *v, struct wr_rd *r, struct wr_err *err)
+{
+	size_t len;
+
+	v->offer_last = wr_rd8(r);
+	len = r->left;
+	if (len % WR_ID_LEN != 0 || len / WR_ID_LEN > WR_OFFER_IDS || (len == 0 && !v->offer_last))
+		return wr_err_set(err, WR_E_INVALID, "the far side sent a bad offer");
+	v->offers += len / WR_ID_LEN;
+	if (v->offers > v->o.max_objects)
+		return wr_err_set(err, WR_E_LIMIT,
+				  "the far side offers more than %" PRIu64 " objects",
+				  v->o.max_objects);
+	wr_buf_clear(&v->offered_ids);
+	wr_buf_add(&v->offered_ids, wr_rd_bytes(r, len), len);
+	wr_buf_clear(&v->want);
+	v->offer_at = 0;
+	v->state = RECV_WANT;
+	return 0;
+}
+
+static void
+want(struct recv *v)
+{
+	size_t n = v->offered_ids.len / WR_ID_LEN, at;
+
+	for (unsigned i = 0; i < WR_SLICE && v->offer_at < n; i++, v->offer_at++) {
+		struct wr_id id;
+		bool fresh;
+
+		memcpy(id.b, v->offered_ids.p + v->offer_at * WR_ID_LEN, WR_ID_LEN);
+		if (v->offer_at % 8 == 0)
+			wr_buf_add8(&v->want, 0);
+		if (!wants(v, &id))
+			continue;
+		(void)wr_idmap_put(&v->wanted, &id, &fresh);
+		v->want.p[v->offer_at / 8] |= (uint8_t)(1u << (v->offer_at % 8));
+	}
+	if (v->offer_at < n)
+		return;
+	at = wr_frame_begin(&v->m, WR_FRAME_WANT);
+	wr_buf_add(&v->m.out, v->want.p, v->want.len);
+	wr_frame_end(&v->m, at);
+	v->state = v->offer_last ? RECV_BEGIN : RECV_OFFER;
+}
+
 /* ---- the stream ---- */
 
 /* A transfer is in nobody else's way: what the volume keeps free is for saves and users. */
@@ -239,23 +360,6 @@ check_room(struct recv *v, uint64_t more, struct wr_err *err)
 	/* What there is no room for shall not take that of others until it is too old. */
 	wr_quar_drop(wr_steal(&v->quar));
 	return wr_err_set(err, WR_E_NOSPACE, "the volume takes no objects of other nodes now");
-}
-
-static int
-open_quar(struct recv *v, const struct wr_stream_id *id, struct wr_err *err)
-{
-	bool resume = v->offered && memcmp(v->offer.b, id->b, WR_ID_LEN) == 0;
-
-	if (v->quar && !resume)
-		wr_quar_drop(wr_steal(&v->quar));
-	if (!v->quar)
-		v->quar = wr_quar_open(v->m.src.repo, id, v->total, resume, err);
-	if (!v->quar)
-		return -1;
-	if (v->quar->total != v->total)
-		return wr_err_set(err, WR_E_INVALID, "the far side changed the size of its stream");
-	v->state = resume ? RECV_LOAD : RECV_DATA;
-	return 0;
 }
 
 static int
@@ -286,36 +390,135 @@ on_begin(struct recv *v, struct wr_rd *r, struct wr_err *err)
 		v->own.ref[i].used = bits[i / 8] >> (i % 8) & 1;
 	v->m.progress.phase = WR_SYNC_PHASE_OBJECTS;
 	v->m.progress.objects_total = v->total;
-	v->m.progress.bytes_total = bytes;
+	v->m.progress.bytes_total = v->announced = bytes;
+	v->room_at = 0;
+	v->reused = false;
 	if (v->total == 0) {
-		wr_quar_drop(wr_steal(&v->quar));
+		/* What lay here may be of another list: it stays until it is too old. */
+		if (v->found)
+			wr_quar_close(wr_steal(&v->quar));
+		else
+			wr_quar_drop(wr_steal(&v->quar));
 		v->state = RECV_DATA;
 		return 0;
 	}
+	if (v->quar) {
+		v->state = RECV_LOAD;
+		return 0;
+	}
 	memcpy(stream.b, id, WR_ID_LEN);
-	if (open_quar(v, &stream, err) < 0)
+	v->quar = wr_quar_new(v->m.src.repo, &stream, v->total, err);
+	if (!v->quar)
 		return -1;
+	v->state = RECV_DATA;
 	/* What the sender says is checked again as it comes. */
-	return check_room(v, bytes > v->quar->bytes ? bytes - v->quar->bytes : 0, err);
+	return check_room(v, bytes, err);
+}
+
+/* The newest state alone comes first: it belongs to the list if its tip is the one that the list
+ * names. */
+static int
+on_first(struct recv *v, struct wr_rd *r, struct wr_err *err)
+{
+	size_t len = r->left;
+	const uint8_t *p = wr_rd_bytes(r, len);
+	const struct wr_sync_ref *tip = wr_sync_list_find(&v->m.target, WR_SYNC_MAIN);
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_commit c = WR_COMMIT_INIT;
+	struct wr_id id = wr_obj_id(WR_OBJ_COMMIT, p, len);
+
+	if (v->first_on || v->first_done || v->o.mode != WR_SYNC_PUSH)
+		return wr_sync_out_of_turn(WR_FRAME_FIRST, err);
+	if (!tip || !wr_id_eq(&tip->id, &id) || wr_sync_list_find(&v->m.target, WR_SYNC_LATEST))
+		return wr_err_set(err, WR_E_INVALID, "the newest state is not that of the list");
+	if (wr_commit_parse(p, len, &c, err) < 0)
+		return wr_err_wrap(err, "commit %s", wr_id_hex(&id).s);
+	wr_commit_latest(&b, &c.tree, c.committer_time);
+	wr_commit_fini(&c);
+	id = wr_obj_id(WR_OBJ_COMMIT, b.p, b.len);
+	wr_sync_list_add(&v->newest, WR_SYNC_LATEST, strlen(WR_SYNC_LATEST), &id);
+	v->first_on = true;
+	return 0;
+}
+
+static uint64_t
+held_end(const struct recv *v)
+{
+	return WR_MIN(v->held_at + WR_SYNC_HELD_STEP, (uint64_t)v->quar->count);
+}
+
+static void
+tell_held(struct recv *v)
+{
+	size_t at = wr_frame_begin(&v->m, WR_FRAME_HELD);
+
+	wr_buf_add8(&v->m.out, held_end(v) == v->quar->count);
+	for (uint64_t i = v->held_at; i < held_end(v); i++)
+		wr_buf_add(&v->m.out, v->quar->e[i].id.b, WR_ID_LEN);
+	wr_frame_end(&v->m, at);
+}
+
+static int
+on_use(struct recv *v, struct wr_rd *r, struct wr_err *err)
+{
+	size_t len = (size_t)(held_end(v) - v->held_at + 7) / 8;
+	const uint8_t *bits = wr_rd_bytes(r, len);
+
+	if (!bits && len)
+		return wr_err_set(err, WR_E_INVALID, "the far side does not say what it uses");
+	if (len)
+		memcpy(v->held + v->held_at / 8, bits, len);
+	v->held_at = held_end(v);
+	if (v->held_at < v->quar->count)
+		tell_held(v);
+	else
+		v->state = RECV_KEEP;
+	return 0;
 }
 
 static int
 load(struct recv *v, struct wr_err *err)
 {
-	int rc = v->quar->sealed ? 0 : wr_quar_load(v->quar, WR_SLICE, err);
-	size_t at;
+	int rc = wr_quar_load(v->quar, WR_SLICE, err);
+
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	v->held_at = 0;
+	free(v->held);
+	v->held = wr_calloc(v->quar->count / 8 + 1, 1);
+	tell_held(v);
+	v->state = RECV_HELD;
+	return 0;
+}
+
+static int
+check_asked_for(const struct recv *v, const struct wr_id *id, struct wr_err *err)
+{
+	if (!mends(v) || wr_idmap_find(&v->wanted, id))
+		return 0;
+	return wr_err_set(err, WR_E_INVALID, "object %s was not asked for", wr_id_hex(id).s);
+}
+
+static int
+keep(struct recv *v, struct wr_err *err)
+{
+	int rc = wr_quar_keep(v->quar, v->held, v->total, WR_SLICE, err);
 
 	v->m.progress.objects = v->quar->count;
 	v->m.progress.bytes = v->quar->bytes;
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	if (v->quar->bytes > v->o.max_bytes)
-		return wr_err_set(err, WR_E_LIMIT, "more than %" PRIu64 " bytes", v->o.max_bytes);
-	at = wr_frame_begin(&v->m, WR_FRAME_FROM);
-	wr_buf_add64be(&v->m.out, v->quar->count);
-	wr_frame_end(&v->m, at);
+	free(wr_steal(&v->held));
+	v->found = false;
+	v->reused = v->quar->count > 0;
+	if (v->quar->count > v->total)
+		return wr_err_set(err, WR_E_INVALID, "the far side uses more than it announced");
+	for (size_t i = 0; i < v->quar->count; i++)
+		if (check_asked_for(v, &v->quar->e[i].id, err) < 0)
+			return -1;
 	v->state = RECV_DATA;
-	return 0;
+	return check_room(v, v->announced > v->quar->bytes ? v->announced - v->quar->bytes : 0,
+			  err);
 }
 
 /*
@@ -360,7 +563,7 @@ take_entry(struct recv *v, const uint8_t *p, size_t len, struct wr_err *err)
 			       err) < 0)
 		return -1;
 	id = wr_obj_id(type, v->payload.p, v->payload.len);
-	if (check_same(v, &id, type, &v->payload, err) < 0 ||
+	if (check_asked_for(v, &id, err) < 0 || check_same(v, &id, type, &v->payload, err) < 0 ||
 	    wr_quar_add(v->quar, type, &id, crc, p, len, err) < 0)
 		return -1;
 	v->m.progress.objects = v->quar->count;
@@ -529,6 +732,12 @@ check_target(struct recv *v, const struct wr_sync_ref *ref, struct wr_err *err)
 	return wr_err_set(err, WR_E_CORRUPT, "more than %d tags of tags", WR_SYNC_TAG_DEPTH);
 }
 
+static const struct wr_sync_list *
+list_now(const struct recv *v)
+{
+	return v->first_on ? &v->newest : &v->m.target;
+}
+
 static void
 add_base(struct recv *v, const struct wr_id *id)
 {
@@ -560,6 +769,11 @@ start_check(struct recv *v, struct wr_err *err)
 	if (v->quar && !v->quar->sealed && wr_quar_seal(v->quar, err) < 0)
 		return -1;
 	forget_check(v);
+	if (mends(v)) {
+		v->packs = wr_repo_ordinal_end(m->src.repo);
+		v->state = RECV_SYNC;
+		return 0;
+	}
 	m->src.quar = v->quar;
 	v->packs = wr_repo_ordinal_end(m->src.repo);
 	v->visited = wr_calloc(v->total / 8 + 1, 1);
@@ -568,9 +782,9 @@ start_check(struct recv *v, struct wr_err *err)
 	for (size_t i = 0; i < v->own.count; i++)
 		if (v->own.ref[i].used)
 			add_base(v, &v->own.ref[i].id);
-	for (size_t i = 0; i < m->target.count; i++)
-		if (check_target(v, &m->target.ref[i], err) < 0)
-			return wr_err_wrap(err, "ref '%s'", WR_Q(m->target.ref[i].name));
+	for (size_t i = 0; i < list_now(v)->count; i++)
+		if (check_target(v, &list_now(v)->ref[i], err) < 0)
+			return wr_err_wrap(err, "ref '%s'", WR_Q(list_now(v)->ref[i].name));
 	v->state = RECV_HISTORY;
 	return 0;
 }
@@ -781,10 +995,16 @@ recv_frame(struct wr_sync *m, enum wr_frame type, struct wr_rd *r, struct wr_err
 {
 	struct recv *v = (struct recv *)m;
 
-	if (type == WR_FRAME_MORE && v->state == RECV_BEGIN)
+	if (type == WR_FRAME_OFFER && v->state == RECV_OFFER)
+		return on_offer(v, r, err);
+	if (type == WR_FRAME_MORE && v->state == RECV_BEGIN && !mends(v))
 		return on_more(v, err);
+	if (type == WR_FRAME_FIRST && v->state == RECV_BEGIN)
+		return on_first(v, r, err);
 	if (type == WR_FRAME_BEGIN && v->state == RECV_BEGIN)
 		return on_begin(v, r, err);
+	if (type == WR_FRAME_USE && v->state == RECV_HELD)
+		return on_use(v, r, err);
 	if (type == WR_FRAME_DATA && v->state == RECV_DATA)
 		return on_data(v, r, err);
 	if (type == WR_FRAME_END && v->state == RECV_DATA)
@@ -800,8 +1020,13 @@ recv_step(struct recv *v, struct wr_err *err)
 	switch (v->state) {
 	case RECV_START:
 		return start(v, err);
+	case RECV_WANT:
+		want(v);
+		return 0;
 	case RECV_LOAD:
 		return load(v, err);
+	case RECV_KEEP:
+		return keep(v, err);
 	case RECV_SEAL:
 		return start_check(v, err);
 	case RECV_HISTORY:
@@ -839,8 +1064,8 @@ recv_busy(const struct wr_sync *m)
 {
 	const struct recv *v = (const struct recv *)m;
 
-	return v->state == RECV_START || v->state == RECV_LOAD ||
-	       (v->state >= RECV_SEAL && v->state <= RECV_SYNC);
+	return v->state == RECV_START || v->state == RECV_WANT || v->state == RECV_LOAD ||
+	       v->state == RECV_KEEP || (v->state >= RECV_SEAL && v->state <= RECV_SYNC);
 }
 
 struct wr_sync *
@@ -906,10 +1131,33 @@ check_all_same(struct recv *v, struct wr_err *err)
 static void
 begin_again(struct recv *v)
 {
+	v->first_on = false;
+	wr_sync_list_fini(&v->newest);
 	v->m.status = WR_SYNC_RUNNING;
 	v->m.progress.phase = WR_SYNC_PHASE_NEGOTIATE;
 	v->m.src.quar = NULL;
 	v->state = RECV_START;
+}
+
+/* What a list has of this ref was refused with FIRST: this one came so, too. */
+static int
+move_latest(struct recv *v, const struct wr_sync_commit *c, struct wr_err *err)
+{
+	struct wr_repo *r = v->m.src.repo;
+	struct wr_err why = WR_ERR_INIT;
+	struct wr_id old;
+	bool is = wr_ref_read(r, WR_SYNC_LATEST, &old, &why) == 0;
+
+	if (!is && why.code != WR_E_NOT_FOUND) {
+		if (err)
+			*err = why;
+		return -1;
+	}
+	if (wr_ref_update(r, WR_SYNC_LATEST, &v->newest.ref[0].id, is ? &old : NULL, c->ident,
+			  "warren: newest state", err) < 0)
+		return -1;
+	wr_crash_point("sync.first");
+	return 0;
 }
 
 static int
@@ -924,7 +1172,7 @@ commit_locked(struct recv *v, const struct wr_sync_commit *c, struct wr_sync_res
 	if (!same)
 		return wr_err_set(err, WR_E_CHANGED, "refs that the far side builds on have moved");
 	if (v->quar) {
-		if (wr_repo_ordinal_end(r) != v->packs && check_all_same(v, err) < 0)
+		if ((v->reused || wr_repo_ordinal_end(r) != v->packs) && check_all_same(v, err) < 0)
 			return -1;
 		out->objects = v->quar->total;
 		out->bytes = v->quar->bytes + WR_ID_LEN;
@@ -935,9 +1183,14 @@ commit_locked(struct recv *v, const struct wr_sync_commit *c, struct wr_sync_res
 		if (wr_repo_refresh(r, err) < 0)
 			return -1;
 	}
+	if (mends(v))
+		return 0;
+	if (v->first_on)
+		return move_latest(v, c, err);
 	if (wr_sync_move_refs(r, v->o.mode, &v->m.target, c, out, err) < 0)
 		return -1;
-	if (wr_sync_drop_keeps(r, c->now, c->floor_s, &out->refs_dropped, err) < 0)
+	if (wr_sync_drop_keeps(r, c->now, c->floor_s, &out->refs_dropped, err) < 0 ||
+	    wr_repo_drop_aside(r, c->now, c->floor_s, err) < 0)
 		return -1;
 	/* A cache: without it searches are slower. */
 	if (out->objects)
@@ -964,6 +1217,11 @@ wr_sync_recv_commit(struct wr_sync *m, const struct wr_sync_commit *c, struct wr
 	}
 	rc = commit_locked(v, c, &res, &why);
 	wr_repo_unlock(m->src.repo);
+	if (rc == 0 && v->first_on) {
+		v->first_done = true;
+		rc =
+		    wr_err_set(&why, WR_E_CHANGED, "the newest state is here, its history follows");
+	}
 	if (rc < 0) {
 		if (why.code == WR_E_CHANGED)
 			begin_again(v);

@@ -8,9 +8,18 @@
  *   TREES (work)     the objects of new commits, by pairs
  *   FULL (work)      only if much may be sent for nothing: minus what the base reaches
  *   PLAN (work)      order, stream id, BEGIN
- *   FROM             when a broken-off stream of the same id lies on the far side
- *   DATA (work)      entries, then END
- *   DONE             or HELLO again, when the far side's refs have moved
+ *   HELD             when objects lie on the far side that came before: which of the plan's are
+ * these? DATA (work)      the other entries, then END DONE             or HELLO again, when the far
+ * side's refs have moved
+ *
+ * Newest first: where the plan is large and of more than one snapshot, it is put off, and another
+ * one is made of the tip's tree alone, behind FIRST.  When the far side has that, it begins again.
+ *
+ * To a damaged far side, instead of HISTORY to PLAN:
+ *
+ *   REACH (work)     all that the target's refs and the far side's reach here
+ *   WANT             OFFER by OFFER: which of it is wanted
+ *   TRY (work)       what of that can be read; then BEGIN as above
  *
  * Order of the stream: by pack and offset, which reads disks in order; loose objects by id.
  */
@@ -19,6 +28,8 @@
 #define WASTE_BYTES (UINT64_C(1) << 20)
 /* New commits from which on it is worth to ask for MORE. */
 #define MANY_NEW 64
+/* From this size of a plan on the newest state goes first. */
+#define FIRST_BYTES (UINT64_C(8) << 20)
 /* Level of what has to be compressed again: deltas, loose objects. */
 #define LEVEL 1
 
@@ -30,7 +41,10 @@ enum send_state {
 	SEND_TREES,
 	SEND_FULL,
 	SEND_PLAN,
-	SEND_FROM,
+	SEND_REACH,
+	SEND_WANT,
+	SEND_TRY,
+	SEND_HELD,
 	SEND_DATA,
 	SEND_DONE,
 };
@@ -38,6 +52,12 @@ enum send_state {
 struct have {
 	uint32_t ref;
 	struct wr_id id;
+};
+
+/* Numbers of what is planned, by id. */
+struct table {
+	uint32_t *slot; /* number + 1 */
+	size_t cap;
 };
 
 /* A packed object to be sent. */
@@ -55,14 +75,16 @@ struct pack {
 
 struct send {
 	struct wr_sync m;
-	uint64_t waste;
+	uint64_t waste, first_bytes;
+	bool newest_first;
 	enum send_state state;
 	unsigned again;
 
 	struct wr_sync_list far;
 	size_t far_total;
 	bool can_resume;
-	struct wr_stream_id resume;
+	bool mend;       /* the far side is damaged */
+	size_t offer_at; /* items, then loose ones: before it all was offered, or tried */
 	bool asked_more;
 	struct have *have;
 	size_t have_count, have_cap;
@@ -87,7 +109,20 @@ struct send {
 	struct item *item;
 	size_t item_count;
 	struct wr_stream_id stream;
-	uint64_t at; /* objects sent */
+	uint64_t at;        /* number in the plan: before it all is sent or held */
+	struct table table; /* while HELD comes */
+	uint64_t told;      /* ids in HELD so far */
+	uint8_t *held;      /* by number in the plan */
+
+	/* newest first */
+	bool first_on, first_done;
+	struct wr_buf tip;     /* the commit, as it is */
+	struct wr_id newest;   /* the one that stands for it */
+	struct wr_buf made;    /* its payload */
+	struct wr_id tip_tree; /* of both */
+	int64_t tip_time;
+	bool has_far_tree;
+	struct wr_id far_tree; /* of the far side's refs/warren/latest, if it is ours to know */
 	struct wr_pack open;
 	size_t open_pack; /* number in pack + 1 */
 	struct wr_pack_reader *pr;
@@ -109,6 +144,10 @@ forget_plan(struct send *s)
 	free(wr_steal(&s->loose));
 	free(wr_steal(&s->pack));
 	free(wr_steal(&s->item));
+	free(wr_steal(&s->table.slot));
+	free(wr_steal(&s->held));
+	s->told = 0;
+	s->has_far_tree = false;
 	s->tree_count = s->tree_cap = 0;
 	s->fresh_count = s->fresh_at = 0;
 	s->packed_count = s->packed_cap = 0;
@@ -129,6 +168,8 @@ send_free(struct wr_sync *m)
 	forget_plan(s);
 	wr_sync_list_fini(&s->far);
 	free(s->have);
+	wr_buf_fini(&s->tip);
+	wr_buf_fini(&s->made);
 	wr_pack_reader_free(s->pr);
 	wr_deflater_free(s->deflater);
 	wr_buf_fini(&s->data);
@@ -204,17 +245,21 @@ add_target(struct send *s, const struct wr_sync_ref *ref, struct wr_err *err)
 		case WR_OBJ_COMMIT:
 			return wr_hist_add(&s->hist, &at, true, false, err);
 		case WR_OBJ_TREE:
+			if (s->first_on)
+				return 0;
 			wr_grow(&s->tree, &s->tree_cap, s->tree_count + 1, sizeof(*s->tree));
 			s->tree[s->tree_count++] = at;
 			return 0;
 		case WR_OBJ_TAG:
-			add_object(s, &at);
+			if (!s->first_on)
+				add_object(s, &at);
 			if (wr_src_read(&s->m.src, &at, WR_OBJ_TAG, NULL, &s->payload, err) < 0 ||
 			    wr_tag_parse(&s->payload, &at, &type, err) < 0)
 				return -1;
 			break;
 		default:
-			add_object(s, &at);
+			if (!s->first_on)
+				add_object(s, &at);
 			return 0;
 		}
 	}
@@ -279,22 +324,6 @@ want_more(const struct send *s)
 	return false;
 }
 
-static void
-start_trees(struct send *s)
-{
-	bool fresh;
-
-	s->pairs = (struct wr_pairs){.src = &s->m.src, .fn = on_ref, .ctx = s};
-	wr_hist_new(&s->hist, &s->fresh, &s->fresh_count);
-	for (size_t i = 0; i < s->hist.count; i++)
-		if (s->hist.c[i].base)
-			wr_idmap_put(&s->base_id, &s->hist.c[i].tree, &fresh);
-	for (size_t i = 0; i < s->tree_count; i++)
-		if (add_object(s, &s->tree[i]))
-			wr_pairs_push(&s->pairs, &s->tree[i], NULL);
-	s->state = SEND_TREES;
-}
-
 /* Tree to put beside that of a commit without parents. */
 static const struct wr_id *
 some_tree(const struct send *s)
@@ -306,7 +335,54 @@ some_tree(const struct send *s)
 	for (size_t i = 0; i < s->hist.count; i++)
 		if (s->hist.c[i].base && (!best || s->hist.c[i].time > best->time))
 			best = &s->hist.c[i];
-	return best ? &best->tree : NULL;
+	return best ? &best->tree : s->has_far_tree ? &s->far_tree : NULL;
+}
+
+/* The far side's newest state stands for the tree of a commit of ours: its id says which. */
+static void
+know_latest(struct send *s)
+{
+	struct wr_sync_ref *far = NULL;
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	bool fresh;
+
+	for (size_t i = 0; i < s->far.count; i++)
+		if (!strcmp(s->far.ref[i].name, WR_SYNC_LATEST) && !s->far.ref[i].used)
+			far = &s->far.ref[i];
+	for (size_t i = 0; far && i < s->hist.count && !s->has_far_tree; i++) {
+		struct wr_id id;
+
+		wr_buf_clear(&b);
+		wr_commit_latest(&b, &s->hist.c[i].tree, s->hist.c[i].time);
+		id = wr_obj_id(WR_OBJ_COMMIT, b.p, b.len);
+		if (!wr_id_eq(&id, &far->id) || s->hist.c[i].unread)
+			continue;
+		s->far_tree = s->hist.c[i].tree;
+		s->has_far_tree = far->used = true;
+		wr_idmap_put(&s->base_id, &s->far_tree, &fresh);
+	}
+}
+
+static void
+start_trees(struct send *s)
+{
+	bool fresh;
+
+	s->pairs = (struct wr_pairs){.src = &s->m.src, .fn = on_ref, .ctx = s};
+	know_latest(s);
+	wr_hist_new(&s->hist, &s->fresh, &s->fresh_count);
+	for (size_t i = 0; i < s->hist.count; i++)
+		if (s->hist.c[i].base)
+			wr_idmap_put(&s->base_id, &s->hist.c[i].tree, &fresh);
+	for (size_t i = 0; i < s->tree_count; i++)
+		if (add_object(s, &s->tree[i]))
+			wr_pairs_push(&s->pairs, &s->tree[i], NULL);
+	if (s->first_on) {
+		if (!wr_idmap_find(&s->base_id, &s->tip_tree) && add_object(s, &s->tip_tree))
+			wr_pairs_push(&s->pairs, &s->tip_tree, some_tree(s));
+		s->fresh_at = s->fresh_count;
+	}
+	s->state = SEND_TREES;
 }
 
 static void
@@ -389,36 +465,66 @@ pack_places(struct send *s)
 	return place;
 }
 
+/* What is planned: packed objects, then loose ones, then the commit that is made. */
+static size_t
+planned(const struct send *s)
+{
+	return s->item_count + s->loose_count + s->first_on;
+}
+
+static struct wr_id
+nth_id(const struct send *s, size_t i)
+{
+	if (i < s->item_count)
+		return item_id(s, i);
+	return i < s->item_count + s->loose_count ? s->loose[i - s->item_count] : s->newest;
+}
+
+static void
+table_new(struct table *t, size_t count)
+{
+	for (t->cap = 16; t->cap < 2 * count; t->cap *= 2)
+		;
+	t->slot = wr_calloc(t->cap, sizeof(*t->slot));
+}
+
+/* Where this id stands, or its free place. */
+static uint32_t *
+table_find(const struct send *s, const struct table *t, const struct wr_id *id)
+{
+	uint64_t h;
+
+	for (memcpy(&h, id->b, sizeof(h));; h++) {
+		uint32_t *at = &t->slot[h & (t->cap - 1)];
+		struct wr_id other;
+
+		if (*at == 0)
+			return at;
+		other = nth_id(s, *at - 1);
+		if (wr_id_eq(&other, id))
+			return at;
+	}
+}
+
 /* An object that lies in two packs may have been met in both: out with the second. */
 static void
 drop_doubles(struct send *s)
 {
-	size_t cap = 16, n = 0;
-	WR_SCOPED(wr_freep) uint32_t *slot = NULL;
+	struct table t;
+	size_t n = 0;
 
-	while (cap < 2 * s->item_count)
-		cap *= 2;
-	slot = wr_calloc(cap, sizeof(*slot));
+	table_new(&t, s->item_count);
 	for (size_t i = 0; i < s->item_count; i++) {
 		struct wr_id id = item_id(s, i);
-		uint64_t h;
+		uint32_t *at = table_find(s, &t, &id);
 
-		memcpy(&h, id.b, sizeof(h));
-		for (;; h++) {
-			uint32_t *at = &slot[h & (cap - 1)];
-			struct wr_id other;
-
-			if (*at == 0) {
-				s->item[n] = s->item[i];
-				*at = (uint32_t)++n;
-				break;
-			}
-			other = item_id(s, *at - 1);
-			if (wr_id_eq(&other, &id))
-				break;
-		}
+		if (*at)
+			continue;
+		s->item[n] = s->item[i];
+		*at = (uint32_t)++n;
 	}
 	s->item_count = n;
+	free(t.slot);
 }
 
 /* Where the entries end: at the nearest offset behind theirs. */
@@ -523,6 +629,8 @@ start_full(struct send *s)
 	for (size_t i = 0; i < s->have_count; i++)
 		if (wr_idmap_find(&s->base_id, &s->have[i].id))
 			wr_full_push(&s->full, &s->have[i].id, WR_OBJ_NONE);
+	if (s->has_far_tree)
+		wr_full_push(&s->full, &s->far_tree, WR_OBJ_TREE);
 	s->state = SEND_FULL;
 }
 
@@ -556,16 +664,24 @@ name_stream(struct send *s)
 	wr_sync_list_digest(&s->m.target, list);
 	wr_sha1_init(&h);
 	wr_sha1_add(&h, list, sizeof(list));
-	for (size_t i = 0; i < s->item_count; i++) {
-		struct wr_id id = item_id(s, i);
+	for (size_t i = 0; i < planned(s); i++) {
+		struct wr_id id = nth_id(s, i);
 
 		wr_sha1_add(&h, id.b, WR_ID_LEN);
 	}
-	for (size_t i = 0; i < s->loose_count; i++)
-		wr_sha1_add(&h, s->loose[i].b, WR_ID_LEN);
 	sum = wr_sha1_end(&h);
 	memcpy(s->stream.b, list, WR_STREAM_LIST_LEN);
 	memcpy(s->stream.b + WR_STREAM_LIST_LEN, sum.b, WR_ID_LEN - WR_STREAM_LIST_LEN);
+}
+
+static uint64_t
+planned_bytes(const struct send *s)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < s->item_count; i++)
+		bytes += item_bytes(s, i);
+	return bytes;
 }
 
 static void
@@ -573,12 +689,10 @@ put_begin(struct send *s)
 {
 	size_t at = wr_frame_begin(&s->m, WR_FRAME_BEGIN);
 	struct wr_buf *b = &s->m.out;
-	uint64_t bytes = 0;
+	uint64_t bytes = planned_bytes(s);
 
-	for (size_t i = 0; i < s->item_count; i++)
-		bytes += item_bytes(s, i);
 	s->m.progress.objects = 0;
-	s->m.progress.objects_total = s->item_count + s->loose_count;
+	s->m.progress.objects_total = planned(s);
 	s->m.progress.bytes = 0;
 	s->m.progress.bytes_total = bytes;
 	wr_buf_add(b, s->stream.b, WR_ID_LEN);
@@ -604,8 +718,65 @@ finish_plan(struct send *s)
 	wr_pairs_fini(&s->pairs);
 	wr_id_marks_fini(&s->seen);
 	s->m.progress.phase = WR_SYNC_PHASE_OBJECTS;
-	s->state = s->can_resume && memcmp(s->resume.b, s->stream.b, WR_ID_LEN) == 0 ? SEND_FROM
-										     : SEND_DATA;
+	s->state = s->can_resume && planned(s) > 0 ? SEND_HELD : SEND_DATA;
+}
+
+/* ---- newest first ---- */
+
+/* Is it worth it, and does the far side not have it yet? Then s->tip and what is made of it are
+ * set.
+ */
+static bool
+wants_first(struct send *s)
+{
+	const struct wr_sync_ref *ref = wr_sync_list_find(&s->m.target, WR_SYNC_MAIN), *far;
+	const struct wr_hist_commit *tip = ref ? wr_hist_find(&s->hist, &ref->id) : NULL;
+
+	if (!s->newest_first || s->first_done || s->fresh_count < 2 || !tip || tip->base ||
+	    wr_sync_list_find(&s->m.target, WR_SYNC_LATEST) || planned_bytes(s) < s->first_bytes ||
+	    wr_src_read(&s->m.src, &ref->id, WR_OBJ_COMMIT, NULL, &s->tip, NULL) < 0 ||
+	    s->tip.len > WR_FRAME_MAX)
+		return false;
+	s->tip_tree = tip->tree;
+	s->tip_time = tip->time;
+	wr_buf_clear(&s->made);
+	wr_commit_latest(&s->made, &tip->tree, tip->time);
+	s->newest = wr_obj_id(WR_OBJ_COMMIT, s->made.p, s->made.len);
+	far = wr_sync_list_find(&s->far, WR_SYNC_LATEST);
+	if (!far || !wr_id_eq(&far->id, &s->newest))
+		return true;
+	s->m.progress.first = s->tip_time;
+	return false;
+}
+
+static int
+start_first(struct send *s, struct wr_err *err)
+{
+	s->first_on = true;
+	return start_history(s, err);
+}
+
+static void
+put_first(struct send *s)
+{
+	size_t at = wr_frame_begin(&s->m, WR_FRAME_FIRST);
+
+	wr_buf_add(&s->m.out, s->tip.p, s->tip.len);
+	wr_frame_end(&s->m, at);
+}
+
+/* The far side begins again: with it, or because its refs had moved. */
+static void
+end_first(struct send *s)
+{
+	const struct wr_sync_ref *far = wr_sync_list_find(&s->far, WR_SYNC_LATEST);
+
+	if (!s->first_on)
+		return;
+	s->first_on = false;
+	s->first_done = far && wr_id_eq(&far->id, &s->newest);
+	if (s->first_done)
+		s->m.progress.first = s->tip_time;
 }
 
 static int
@@ -622,11 +793,214 @@ work_plan(struct send *s, struct wr_err *err)
 	} else {
 		drop_base_objects(s);
 	}
+	if (s->first_on)
+		put_first(s);
+	else if (wants_first(s))
+		return start_first(s, err);
 	finish_plan(s);
 	return 0;
 }
 
+/* ---- what came before ---- */
+
+/* Of the ids told: which are of the plan, each once? They are not sent again. */
+static int
+on_held(struct send *s, struct wr_rd *r, struct wr_err *err)
+{
+	bool last = wr_rd8(r);
+	size_t n = r->left / WR_ID_LEN, at;
+	const uint8_t *ids = wr_rd_bytes(r, n * WR_ID_LEN);
+	WR_SCOPED(wr_freep) uint8_t *bits = wr_calloc(n / 8 + 1, 1);
+
+	s->told += n;
+	if ((!ids && n) || n > WR_SYNC_HELD_STEP || (n == 0 && !last) || s->told > WR_SYNC_HELD_MAX)
+		return wr_err_set(err, WR_E_INVALID, "the far side says badly what it has");
+	if (!s->held) {
+		s->held = wr_calloc(planned(s) / 8 + 1, 1);
+		table_new(&s->table, planned(s));
+		for (size_t i = 0; i < planned(s); i++) {
+			struct wr_id id = nth_id(s, i);
+
+			*table_find(s, &s->table, &id) = (uint32_t)i + 1;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct wr_id id;
+		uint32_t k;
+
+		memcpy(id.b, ids + i * WR_ID_LEN, WR_ID_LEN);
+		k = *table_find(s, &s->table, &id);
+		if (k-- == 0 || (s->held[k / 8] >> (k % 8) & 1))
+			continue;
+		s->held[k / 8] |= (uint8_t)(1u << (k % 8));
+		bits[i / 8] |= (uint8_t)(1u << (i % 8));
+		s->m.progress.objects++;
+		if (k < s->item_count)
+			s->m.progress.bytes += item_bytes(s, k);
+	}
+	at = wr_frame_begin(&s->m, WR_FRAME_USE);
+	wr_buf_add(&s->m.out, bits, (n + 7) / 8);
+	wr_frame_end(&s->m, at);
+	if (last) {
+		free(wr_steal(&s->table.slot));
+		s->state = SEND_DATA;
+	}
+	return 0;
+}
+
+/* ---- what a damaged repository wants ---- */
+
+static int
+on_reached(void *ctx, const struct wr_id *id, WR_UNUSED enum wr_obj_type type)
+{
+	struct send *s = ctx;
+
+	if (wr_repo_exists(s->m.src.repo, id))
+		add_object(s, id);
+	return 0;
+}
+
+/* Refs that the far side alone keeps may be known here, too. */
+static void
+start_reach(struct send *s)
+{
+	forget_plan(s);
+	wr_id_marks_init(&s->seen, s->m.src.repo);
+	wr_hist_init(&s->hist, &s->m.src);
+	wr_full_init(&s->full, &s->m.src);
+	s->full.lenient = true;
+	s->full.fn = on_reached;
+	s->full.ctx = s;
+	for (size_t i = 0; i < s->m.target.count; i++)
+		wr_full_push(&s->full, &s->m.target.ref[i].id, WR_OBJ_NONE);
+	for (size_t i = 0; i < s->far.count; i++)
+		if (wr_repo_exists(s->m.src.repo, &s->far.ref[i].id))
+			wr_full_push(&s->full, &s->far.ref[i].id, WR_OBJ_NONE);
+	s->state = SEND_REACH;
+}
+
+static size_t
+offer_len(const struct send *s)
+{
+	return WR_MIN(s->item_count + s->loose_count - s->offer_at, (size_t)WR_OFFER_IDS);
+}
+
+static void
+put_offer(struct send *s)
+{
+	size_t at = wr_frame_begin(&s->m, WR_FRAME_OFFER), n = offer_len(s);
+
+	wr_buf_add8(&s->m.out, s->offer_at + n == s->item_count + s->loose_count);
+	for (size_t i = 0; i < n; i++) {
+		struct wr_id id = nth_id(s, s->offer_at + i);
+
+		wr_buf_add(&s->m.out, id.b, WR_ID_LEN);
+	}
+	wr_frame_end(&s->m, at);
+	s->state = SEND_WANT;
+}
+
+static int
+work_reach(struct send *s, struct wr_err *err)
+{
+	if (wr_full_step(&s->full, WR_SLICE, err) != 0)
+		return 0;
+	wr_full_fini(&s->full);
+	if (make_items(s, err) < 0)
+		return -1;
+	s->offer_at = 0;
+	put_offer(s);
+	return 0;
+}
+
+/* What is not wanted, or cannot be read, is marked before it goes: offsets of others depend on it.
+ */
+#define NOT_SENT UINT32_MAX
+
+static void
+leave_out(struct send *s, size_t i)
+{
+	if (i < s->item_count)
+		s->item[i].pack = NOT_SENT;
+	else
+		memset(&s->loose[i - s->item_count], 0, sizeof(*s->loose));
+}
+
+static bool
+left_out(const struct send *s, size_t i)
+{
+	return i < s->item_count ? s->item[i].pack == NOT_SENT
+				 : wr_id_is_zero(&s->loose[i - s->item_count]);
+}
+
+static int
+on_want(struct send *s, struct wr_rd *r, struct wr_err *err)
+{
+	size_t n = offer_len(s);
+	const uint8_t *bits = wr_rd_bytes(r, (n + 7) / 8);
+
+	if (n && !bits)
+		return wr_err_set(err, WR_E_INVALID, "the far side wants something else");
+	for (size_t i = 0; i < n; i++)
+		if (!(bits[i / 8] >> (i % 8) & 1))
+			leave_out(s, s->offer_at + i);
+	s->offer_at += n;
+	if (s->offer_at < s->item_count + s->loose_count) {
+		put_offer(s);
+		return 0;
+	}
+	s->offer_at = 0;
+	s->state = SEND_TRY;
+	return 0;
+}
+
+static void
+drop_left_out(struct send *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->item_count; i++)
+		if (s->item[i].pack != NOT_SENT)
+			s->item[n++] = s->item[i];
+	s->item_count = n;
+	n = 0;
+	for (size_t i = 0; i < s->loose_count; i++)
+		if (!wr_id_is_zero(&s->loose[i]))
+			s->loose[n++] = s->loose[i];
+	s->loose_count = n;
+}
+
+/* This copy may be damaged as well: what it cannot give must not end the transfer of the rest. */
+static void
+work_try(struct send *s)
+{
+	size_t all = s->item_count + s->loose_count;
+
+	for (size_t tried = 0; s->offer_at < all && tried < WR_SLICE; s->offer_at++) {
+		struct wr_id id;
+
+		if (left_out(s, s->offer_at))
+			continue;
+		tried++;
+		id = nth_id(s, s->offer_at);
+		if (wr_repo_read(s->m.src.rd, &id, WR_OBJ_NONE, true, NULL, &s->payload, NULL) < 0)
+			leave_out(s, s->offer_at);
+	}
+	if (s->offer_at < all)
+		return;
+	drop_left_out(s);
+	finish_plan(s);
+}
+
 /* ---- sending ---- */
+
+static void
+add_deflated(struct send *s, enum wr_obj_type type, const struct wr_buf *payload)
+{
+	if (!s->deflater)
+		s->deflater = wr_deflater_new(LEVEL);
+	wr_pack_entry_make(s->deflater, type, payload->p, payload->len, &s->data);
+}
 
 static int
 add_made(struct send *s, const struct wr_id *id, struct wr_err *err)
@@ -635,9 +1009,7 @@ add_made(struct send *s, const struct wr_id *id, struct wr_err *err)
 
 	if (wr_repo_read(s->m.src.rd, id, WR_OBJ_NONE, true, &type, &s->payload, err) < 0)
 		return -1;
-	if (!s->deflater)
-		s->deflater = wr_deflater_new(LEVEL);
-	wr_pack_entry_make(s->deflater, type, s->payload.p, s->payload.len, &s->data);
+	add_deflated(s, type, &s->payload);
 	return 0;
 }
 
@@ -677,11 +1049,13 @@ add_entry(struct send *s, struct wr_err *err)
 		id = item_id(s, (size_t)s->at);
 		if (!add_copied(s, &s->item[s->at]) && add_made(s, &id, err) < 0)
 			return -1;
-	} else if (add_made(s, &s->loose[s->at - s->item_count], err) < 0) {
-		return -1;
+	} else if (s->at < s->item_count + s->loose_count) {
+		if (add_made(s, &s->loose[s->at - s->item_count], err) < 0)
+			return -1;
+	} else {
+		add_deflated(s, WR_OBJ_COMMIT, &s->made);
 	}
 	wr_put32be(s->data.p + start, (uint32_t)(s->data.len - start - 4));
-	s->at++;
 	s->m.progress.objects++;
 	s->m.progress.bytes += s->data.len - start;
 	return 0;
@@ -704,10 +1078,10 @@ put_data(struct send *s)
 static int
 work_data(struct send *s, struct wr_err *err)
 {
-	uint64_t total = s->item_count + s->loose_count;
+	uint64_t total = planned(s);
 
-	while (s->data.len < WR_DATA_LEN && s->at < total)
-		if (add_entry(s, err) < 0)
+	for (; s->data.len < WR_DATA_LEN && s->at < total; s->at++)
+		if (!(s->held && (s->held[s->at / 8] >> (s->at % 8) & 1)) && add_entry(s, err) < 0)
 			return -1;
 	put_data(s);
 	if (s->at == total) {
@@ -726,9 +1100,9 @@ work_data(struct send *s, struct wr_err *err)
 static int
 on_hello(struct send *s, struct wr_rd *r, struct wr_err *err)
 {
-	const uint8_t *id;
 	uint32_t magic = wr_rd32be(r);
 	uint16_t version = wr_rd16be(r);
+	uint8_t bits;
 
 	if (magic != WR_SYNC_MAGIC)
 		return wr_err_set(err, WR_E_INVALID, "the far side does not speak this protocol");
@@ -739,11 +1113,11 @@ on_hello(struct send *s, struct wr_rd *r, struct wr_err *err)
 	if (s->state == SEND_DONE && ++s->again > WR_SYNC_AGAIN_MAX)
 		return wr_err_set(err, WR_E_LIMIT, "the far side began again %u times", s->again);
 	s->far_total = wr_rd32be(r);
-	s->can_resume = wr_rd8(r);
-	id = wr_rd_bytes(r, WR_ID_LEN);
-	if (s->far_total > WR_SYNC_REFS_MAX || !id)
+	bits = wr_rd8(r);
+	s->can_resume = bits & WR_HELLO_RESUME;
+	s->mend = bits & WR_HELLO_MEND;
+	if (s->far_total > WR_SYNC_REFS_MAX)
 		return wr_err_set(err, WR_E_INVALID, "the far side tells too many refs");
-	memcpy(s->resume.b, id, WR_ID_LEN);
 	wr_sync_list_fini(&s->far);
 	free(wr_steal(&s->have));
 	s->have_count = s->have_cap = 0;
@@ -758,6 +1132,11 @@ refs_complete(struct send *s, struct wr_err *err)
 {
 	if (s->far.count < s->far_total)
 		return 0;
+	end_first(s);
+	if (s->mend) {
+		start_reach(s);
+		return 0;
+	}
 	if (!far_has_all(s))
 		return start_history(s, err);
 	forget_plan(s);
@@ -804,7 +1183,6 @@ static int
 send_frame(struct wr_sync *m, enum wr_frame type, struct wr_rd *r, struct wr_err *err)
 {
 	struct send *s = (struct send *)m;
-	uint64_t from;
 
 	if (type == WR_FRAME_HELLO && (s->state == SEND_HELLO || s->state == SEND_DONE)) {
 		if (on_hello(s, r, err) < 0)
@@ -815,17 +1193,11 @@ send_frame(struct wr_sync *m, enum wr_frame type, struct wr_rd *r, struct wr_err
 		return on_refs(s, r, err);
 	if (type == WR_FRAME_HAVES && s->state == SEND_HAVES)
 		return on_haves(s, r, err);
-	if (type == WR_FRAME_FROM && s->state == SEND_FROM) {
-		from = wr_rd64be(r);
-		if (from > s->item_count + s->loose_count)
-			return wr_err_set(err, WR_E_INVALID, "the far side has more than there is");
-		s->at = s->m.progress.objects = from;
-		for (size_t i = 0; i < from && i < s->item_count; i++)
-			s->m.progress.bytes += item_bytes(s, i);
-		s->state = SEND_DATA;
-		return 0;
-	}
-	if (type == WR_FRAME_DONE && s->state == SEND_DONE) {
+	if (type == WR_FRAME_WANT && s->state == SEND_WANT)
+		return on_want(s, r, err);
+	if (type == WR_FRAME_HELD && s->state == SEND_HELD)
+		return on_held(s, r, err);
+	if (type == WR_FRAME_DONE && s->state == SEND_DONE && !s->first_on) {
 		s->m.status = WR_SYNC_DONE;
 		return 0;
 	}
@@ -859,6 +1231,11 @@ send_work(struct wr_sync *m, struct wr_err *err)
 		return 0;
 	case SEND_PLAN:
 		return work_plan(s, err);
+	case SEND_REACH:
+		return work_reach(s, err);
+	case SEND_TRY:
+		work_try(s);
+		return 0;
 	default:
 		return work_data(s, err);
 	}
@@ -870,7 +1247,8 @@ send_busy(const struct wr_sync *m)
 	const struct send *s = (const struct send *)m;
 
 	return s->state == SEND_HISTORY || s->state == SEND_TREES || s->state == SEND_FULL ||
-	       s->state == SEND_PLAN || s->state == SEND_DATA;
+	       s->state == SEND_PLAN || s->state == SEND_REACH || s->state == SEND_TRY ||
+	       s->state == SEND_DATA;
 }
 
 struct wr_sync *
@@ -883,6 +1261,8 @@ wr_sync_send_new(struct wr_repo *r, const struct wr_save_rec *target,
 	wr_sync_init(&s->m, &ops, r, target);
 	s->state = SEND_HELLO;
 	s->waste = o && o->waste_bytes ? o->waste_bytes : WASTE_BYTES;
+	s->newest_first = o && o->newest_first;
+	s->first_bytes = o && o->first_bytes ? o->first_bytes : FIRST_BYTES;
 	s->open = (struct wr_pack)WR_PACK_INIT;
 	return &s->m;
 }

@@ -5,8 +5,9 @@
  * wr_sync_pump do so).  Format on the wire: doc/format/sync.md.
  *
  *   receiver                                   sender
- *     my refs, what I hold of a broken-off transfer ->
+ *     my refs, do I hold objects that came before? ->
  *                                              <- which of them I build on, how many objects
+ *     ids of those that I hold ->              <- which of them belong to it
  *                                              <- objects, as entries of git packs
  *     quarantine, hashes, closure (no lock)
  *     READY: the caller judges, takes its locks and commits
@@ -16,6 +17,11 @@
  * When commit gives WR_E_CHANGED the machine is RUNNING again: pump until READY, commit again; what
  * came so far is kept.  A machine is used by one thread and borrows its repository until it is
  * freed.
+ *
+ * Newest first: to one who lacks much the sender may give the newest state alone, a commit without
+ * parents that stands for the tip's tree (wr_commit_latest).  The receiver makes its id from the
+ * tip that the list names and commits it as refs/warren/latest; the history comes behind it.  To
+ * the receiver's caller that is a commit that gave WR_E_CHANGED.
  */
 #ifndef WR_SYNC_H
 #define WR_SYNC_H
@@ -49,6 +55,8 @@ int wr_sync_refs(struct wr_repo *r, struct wr_save_rec *s, struct wr_err *err);
 #define WR_SYNC_LATEST "refs/warren/latest"
 /* Branches of this prefix hold work that was off the line. One that is in no list stays. */
 #define WR_SYNC_SIDE "conflict-"
+/* The branch whose tip is the newest state. */
+#define WR_SYNC_MAIN "refs/heads/main"
 
 /* ---- sender ---- */
 
@@ -56,6 +64,10 @@ struct wr_sync_send_opts {
 	/* Bytes that may be sent without need before the whole closure of the base is looked at;
 	 * 0: 1 MiB. */
 	uint64_t waste_bytes;
+	/* Newest state first, where more than one snapshot and at least first_bytes (0: 8 MiB) are
+	 * to be sent. */
+	bool newest_first;
+	uint64_t first_bytes;
 };
 /* Sends what target.ref names and reaches; the rest of it is not looked at, and it is copied. */
 struct wr_sync *wr_sync_send_new(struct wr_repo *r, const struct wr_save_rec *target,
@@ -66,6 +78,13 @@ struct wr_sync *wr_sync_send_new(struct wr_repo *r, const struct wr_save_rec *ta
 enum wr_sync_mode {
 	WR_SYNC_PUSH = 1, /* the list becomes the repository's */
 	WR_SYNC_AS_FILL,  /* the list goes to refs/warren/fill/, own refs stay */
+	/* This repository is damaged. The sender offers all that its list, and those of our refs
+	 * that it knows, reach; it sends what we lack or cannot read, if it can read it. No ref
+	 * moves. Whether the repository is whole then is for wr_verify to say. */
+	WR_SYNC_MEND,
+	/* The list's side branches become branches here, under other names where these are taken;
+	 * no ref of ours moves. */
+	WR_SYNC_AS_SIDES,
 };
 
 struct wr_sync_recv_opts {
@@ -77,6 +96,11 @@ struct wr_sync_recv_opts {
 	uint64_t max_object;  /* payload of one object; WR_OBJ_MAX */
 	uint64_t min_free;    /* bytes that stay free on the file system; 0 */
 	int64_t stale_s;      /* unused quarantines older than this are removed; 7 days */
+	/* MEND: objects that lie in these packs (by name, "pack-HEX"; borrowed) are read before
+	 * they count as here; all_suspect: every object is. */
+	const char *const *suspect;
+	size_t suspect_count;
+	bool all_suspect;
 };
 /* LIMIT: refs of its own that a receiver tells; beyond it refs/warren/keep/ is left out. */
 #define WR_SYNC_REFS_MAX 8192
@@ -100,7 +124,7 @@ struct wr_sync_commit {
 struct wr_sync_result {
 	uint64_t objects, bytes;                    /* installed */
 	size_t refs_moved, refs_kept, refs_dropped; /* dropped: from refs/warren/keep/ */
-	size_t sides;                               /* branches made for tips off the line */
+	size_t sides; /* branches made for tips off the line, or that came as such */
 };
 /*
  * Only when READY, under the caller's locks: takes the repository's lock, checks base refs and
@@ -151,6 +175,9 @@ struct wr_sync_progress {
 	uint64_t objects, objects_total; /* of the transfer; total 0: not known yet */
 	uint64_t bytes, bytes_total;
 	uint64_t wire_in, wire_out; /* bytes of this machine */
+	/* Sender: the far side has the newest state, which is of this time (seconds); 0: nothing
+	 * is known of that. */
+	int64_t first;
 };
 void wr_sync_progress(const struct wr_sync *m, struct wr_sync_progress *out);
 
@@ -158,6 +185,9 @@ void wr_sync_progress(const struct wr_sync *m, struct wr_sync_progress *out);
 
 struct wr_sync_limits {
 	uint64_t idle_ms;  /* no byte in or out while waiting; 0: 30 s */
+	/* Of waiting slow_ms in all, in which fewer than slow_bytes came, no more is given; then it
+	 * begins anew. 0: none. */
+	uint64_t slow_ms, slow_bytes;
 	uint64_t total_ms; /* 0: none */
 	uint64_t rate;     /* bytes per second going out; 0: none */
 	uint64_t burst;    /* bytes; 0: a quarter of a second's worth */

@@ -18,18 +18,28 @@
 #define WR_DATA_LEN ((size_t)64 << 10)
 
 enum wr_frame {
-	WR_FRAME_HELLO = 1, /* receiver: magic, version, number of refs, resumable stream */
+	WR_FRAME_HELLO = 1, /* receiver: magic, version, number of refs, objects lie here? */
 	WR_FRAME_REFS,      /* receiver: refs, until that number is reached */
 	WR_FRAME_MORE,      /* sender: I do not know your branches; what is below them? */
 	WR_FRAME_HAVES,     /* receiver: commits below its branches */
 	WR_FRAME_BEGIN,     /* sender: stream, objects, bytes, refs used as base */
-	WR_FRAME_FROM,      /* receiver: resume at this object */
+	WR_FRAME_HELD,      /* receiver: ids of objects that came before */
 	WR_FRAME_DATA,      /* sender: entries, each behind its length */
 	WR_FRAME_END,       /* sender: that was all */
 	WR_FRAME_DONE,      /* receiver: committed */
 	WR_FRAME_FAIL,      /* either: code, text, hint */
 	WR_FRAME_WAIT,      /* either: still working */
+	WR_FRAME_USE,       /* sender: which of those in HELD belong to the stream */
+	WR_FRAME_FIRST,     /* sender: what follows is the newest state alone */
+	WR_FRAME_OFFER,     /* sender: ids that it could send, to whom is damaged */
+	WR_FRAME_WANT,      /* receiver: which of those in the last OFFER */
 };
+
+/* Bits of HELLO: a broken-off stream lies here; objects are wanted singly. */
+#define WR_HELLO_RESUME 1
+#define WR_HELLO_MEND 2
+/* LIMIT: ids in an OFFER. */
+#define WR_OFFER_IDS 8192
 
 /* LIMIT: name of a ref on the wire. */
 #define WR_SYNC_NAME_MAX 1024
@@ -37,6 +47,9 @@ enum wr_frame {
 #define WR_SYNC_HAVES_MAX 4096
 /* LIMIT: times that a receiver may begin again within one connection. */
 #define WR_SYNC_AGAIN_MAX 16
+/* Ids in one HELD; a multiple of 8. LIMIT: of all of them. */
+#define WR_SYNC_HELD_STEP 12000u
+#define WR_SYNC_HELD_MAX (16u << 20)
 /* LIMIT: tags of tags. */
 #define WR_SYNC_TAG_DEPTH 8
 
@@ -202,24 +215,32 @@ struct wr_quar {
 	struct wr_buf out; /* not written yet */
 	uint64_t out_off;  /* where it goes */
 	uint64_t flushed;  /* bytes handed to writeback */
-	/* reading an old one again */
+	/* reading an old one again, choosing what to keep */
 	struct wr_pack pack;
 	struct wr_pack_reader *pr;
 	struct wr_buf payload, raw;
+	bool keeping;
+	size_t keep_at, keep_count; /* entries looked at, of how many */
+	uint64_t keep_end;          /* where they ended */
 	/* sealed: whole, with trailer and index */
 	bool sealed;
 	struct wr_id sum;
 	struct wr_idx idx;
 	uint8_t *type; /* by position in idx */
 };
-/* A quarantine that may go on: one of this list of refs, not in use. */
-bool wr_quar_find(struct wr_repo *r, const uint8_t list[WR_STREAM_LIST_LEN],
-		  struct wr_stream_id *out);
-/* Open or make it. resume: read again with wr_quar_load what it holds; else it begins empty. */
-struct wr_quar *wr_quar_open(struct wr_repo *r, const struct wr_stream_id *id, uint64_t total,
-			     bool resume, struct wr_err *err);
+/* The largest one that nobody uses, of whatever stream; NULL: none. To be loaded. */
+struct wr_quar *wr_quar_take(struct wr_repo *r, uint64_t max_bytes);
+/* A new one, empty. */
+struct wr_quar *wr_quar_new(struct wr_repo *r, const struct wr_stream_id *id, uint64_t total,
+			    struct wr_err *err);
+/* A sealed one is to be loaded again. */
+int wr_quar_unseal(struct wr_quar *q, struct wr_err *err);
 /* At most budget entries: 1 = there is more, 0 = all that was whole is loaded, -1. */
 int wr_quar_load(struct wr_quar *q, size_t budget, struct wr_err *err);
+/* After it: keep the entries whose bit is set (lowest first) for a stream of total objects; what is
+ * behind them moves up. Returns as wr_quar_load. */
+int wr_quar_keep(struct wr_quar *q, const uint8_t *bits, uint64_t total, size_t budget,
+		 struct wr_err *err);
 int wr_quar_add(struct wr_quar *q, enum wr_obj_type type, const struct wr_id *id, uint32_t crc,
 		const void *raw, size_t len, struct wr_err *err);
 /* All are there: trailer, index. WR_E_CORRUPT: an object came twice. */
@@ -238,8 +259,10 @@ void wr_quar_tidy(struct wr_repo *r, int64_t now, int64_t stale_s);
 
 /* ---- commit.c ---- */
 
-/* May the list be a repository's: names, order, none below another? */
-int wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, struct wr_err *err);
+/* May the list be a repository's: names, order, none below another? sides: all are side branches.
+ */
+int wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, bool sides,
+		       struct wr_err *err);
 int wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_sync_list *target,
 		      const struct wr_sync_commit *c, struct wr_sync_result *out,
 		      struct wr_err *err);

@@ -279,6 +279,80 @@ test_fill(WR_UNUSED void **state)
 }
 
 static void
+mend_ok(struct push *p)
+{
+	*p = (struct push)PUSH_INIT;
+	p->recv.mode = WR_SYNC_MEND;
+	p->recv.all_suspect = true;
+	push_ok(p);
+}
+
+/* Whatever was lost is brought back singly, and nothing else; no ref moves. */
+static void
+test_mend(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	uint64_t one;
+
+	SH("bytes a 300000 >w/big; echo 1 >w/f; save; echo 2 >w/f; save main 1700000100; "
+	   "g src tag t main");
+	push_same();
+	mend_ok(&p);
+	assert_int_equal(p.result.objects, 0);
+	/* A blob, a tree and a commit in the middle of it all: out of their pack into none. */
+	SH("cd dst/objects/pack; rm -f *.midx; mv pack-* ../../..; cd ../../..; "
+	   "for f in pack-*.pack; do git --git-dir=dst unpack-objects -q <$f; done; "
+	   "for id in $(g src rev-parse main~ main~^{tree} main:f); do "
+	   "rm -f dst/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-); done; "
+	   "! g dst fsck 2>/dev/null");
+	mend_ok(&p);
+	assert_int_equal(p.result.objects, 3);
+	assert_int_equal(p.result.refs_moved, 0);
+	SH("same; g dst fsck --strict");
+	/* Everything. */
+	SH("rm -rf dst/objects/??; rm -f dst/objects/pack/*");
+	mend_ok(&p);
+	SH("same; whole dst");
+	/* What its source cannot read stays away, and the rest comes. */
+	SH("rm -f dst/objects/pack/*; g src cat-file --batch-all-objects --batch-check | wc -l "
+	   ">all; "
+	   "mkdir y; mv src/objects/pack y/pack; mkdir src/objects/pack; "
+	   "for f in y/pack/*.pack; do git --git-dir=src unpack-objects -q <$f; done; "
+	   "id=$(git --git-dir=src rev-parse main:f); chmod u+w src/objects/$(echo $id | cut "
+	   "-c1-2)/*; "
+	   "echo rubbish >src/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)");
+	mend_ok(&p);
+	one = p.result.objects;
+	assert_true(one > 3);
+	SH("test $(($(cat all) - 1)) = %" PRIu64 "; ! g dst cat-file -e main:f 2>/dev/null; "
+	   "g dst cat-file -e main~:f",
+	   one);
+	/* Another one has that. */
+	SH("rm -rf src/objects/??; mv y/pack/* src/objects/pack/");
+	mend_ok(&p);
+	assert_int_equal(p.result.objects, 1);
+	SH("same; whole dst");
+}
+
+/* A ref that only the damaged side still has, of a history that its source knows. */
+static void
+test_mend_what_is_kept(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+
+	SH("echo 1 >w/f; save gone; g src rev-parse gone >was; echo 2 >w/f; save main 1700000100");
+	push_same();
+	SH("g src branch -q -D gone");
+	push_ok(&p);
+	assert_int_equal(p.result.refs_kept, 1);
+	SH("rm -f dst/objects/pack/*");
+	mend_ok(&p);
+	SH("same; whole dst; test $(g dst for-each-ref --format='%%(objectname)' refs/warren/keep) "
+	   "= "
+	   "$(cat was)");
+}
+
+static void
 test_latest_first(WR_UNUSED void **state)
 {
 	struct push p = PUSH_INIT;
@@ -306,6 +380,166 @@ test_latest_first(WR_UNUSED void **state)
 	push_ok(&p);
 	SH("same; whole dst");
 	assert_true(p.port.to_recv < 450000);
+}
+
+/* src has saves of 500 kB and 100 kB each; dst gets the newest state of the tip and no more. */
+static void
+send_newest_alone(void)
+{
+	struct push p = PUSH_INIT;
+	bool first = false;
+
+	for (uint64_t cut = 300000; !first; cut += 50000) {
+		p = (struct push)PUSH_INIT;
+		p.send.newest_first = true;
+		p.send.first_bytes = 1000;
+		p.port.cut_at = cut;
+		assert_int_equal(push(&p), -1);
+		rec_fini(&p.list);
+		first =
+		    run(NULL, "git --git-dir=dst rev-parse -q --verify refs/warren/latest") == 0;
+	}
+	SH("whole dst; test $(g dst rev-parse refs/warren/latest^{tree}) = $(g src rev-parse "
+	   "main^{tree}); test $(g dst rev-list --count refs/warren/latest) = 1; "
+	   "test $(g dst for-each-ref refs/heads | wc -l) = 0");
+}
+
+static void
+test_newest_state_first(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	uint64_t whole;
+
+	SH("bytes a 500000 >w/big; for i in $(seq 5); do bytes $i 100000 >w/f; "
+	   "save main $((1700000000 + i)); done");
+	push_ok(&p);
+	whole = p.port.to_recv;
+	SH("rm -rf dst; git init -q --bare dst");
+	send_newest_alone();
+	/* The history behind it, without what came: then it stands for nothing any more. */
+	p = (struct push)PUSH_INIT;
+	p.send.newest_first = true;
+	p.send.first_bytes = 1000;
+	push_ok(&p);
+	assert_true(p.port.to_recv < whole - 500000);
+	SH("same; whole dst; test -z \"$(g dst for-each-ref refs/warren/)\"; "
+	   "test -z \"$(ls dst/warren/incoming)\"");
+	/* In one go: what came as the newest state does not come again. */
+	SH("rm -rf dst; git init -q --bare dst");
+	p = (struct push)PUSH_INIT;
+	p.send.newest_first = true;
+	p.send.first_bytes = 1000;
+	push_ok(&p);
+	assert_true(p.port.to_recv < whole + 20000);
+	SH("same; whole dst; test -z \"$(g dst for-each-ref refs/warren/)\"");
+	/* Not for one snapshot, nor for a small one. */
+	SH("bytes n 100000 >w/f; save main 1700000100");
+	p = (struct push)PUSH_INIT;
+	p.send.newest_first = true;
+	p.send.first_bytes = 1000;
+	push_ok(&p);
+	assert_int_equal(p.result.refs_moved, 1);
+	SH("same; for i in 1 2 3; do echo $i >w/f; save main 170000020$i; done");
+	p = (struct push)PUSH_INIT;
+	p.send.newest_first = true;
+	push_ok(&p);
+	assert_int_equal(p.result.refs_moved, 1);
+	SH("same");
+}
+
+/* Whoever went on from an older state: what came ahead of its history is all there is of it. */
+static void
+test_newest_state_whose_history_is_lost(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+
+	SH("bytes a 500000 >w/big; save; g src rev-parse main >old; for i in 1 2 3; do "
+	   "bytes $i 100000 >w/f; save main $((1700000000 + i)); done; g src rev-parse "
+	   "main^{tree} >tree");
+	send_newest_alone();
+	SH("g src update-ref refs/heads/main $(cat old); echo other >w/f; rm -f idx; "
+	   "save main 1700000100");
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 1);
+	SH("whole dst; test $(g dst rev-parse main) = $(g src rev-parse main); "
+	   "test $(g dst rev-parse conflict-latest-20231114T221323Z^{tree}) = $(cat tree); "
+	   "test -z \"$(g dst for-each-ref refs/warren/)\"");
+}
+
+/* What a list has there is replaced, and nothing is kept of it. */
+static void
+test_listed_latest_is_replaced(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	struct wr_save_rec held;
+
+	SH("echo 1 >w/f; save; g src update-ref refs/warren/latest $(g src commit-tree -m 1 "
+	   "main^{tree})");
+	assert_int_equal(push(&p), 0);
+	held = p.list;
+	SH("g src update-ref refs/warren/latest $(g src commit-tree -m 2 main^{tree})");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	push_ok(&p);
+	assert_int_equal(p.result.refs_kept, 0);
+	assert_int_equal(p.result.sides, 0);
+	SH("same; whole dst; test $(g dst for-each-ref refs/warren/ | wc -l) = 1");
+	rec_fini(&held);
+}
+
+/* W7: side branches of another node become branches here, and nothing else changes. */
+static void
+test_side_branches_of_others(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+
+	SH("echo 1 >w/f; save; g src branch conflict-1.1-a $(g src commit-tree -m a main^{tree}); "
+	   "g src branch conflict-1.1-b $(g src commit-tree -m b main^{tree}); "
+	   "g src update-ref -d refs/heads/main; g dst update-ref refs/heads/conflict-1.1-b "
+	   "$(GIT_OBJECT_DIRECTORY=dst/objects g src commit-tree -m mine $(g dst mktree "
+	   "</dev/null)); "
+	   "g dst for-each-ref | LC_ALL=C sort >before");
+	p.recv.mode = WR_SYNC_AS_SIDES;
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 2);
+	SH("whole dst; g dst for-each-ref | LC_ALL=C sort >after; test $(LC_ALL=C comm -23 before "
+	   "after | wc -l) = 0; "
+	   "test $(g dst rev-parse conflict-1.1-a) = $(g src rev-parse conflict-1.1-a); "
+	   "test $(g dst rev-parse conflict-1.1-b-2) = $(g src rev-parse conflict-1.1-b)");
+	/* Once more: nothing. */
+	p = (struct push)PUSH_INIT;
+	p.recv.mode = WR_SYNC_AS_SIDES;
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 0);
+	assert_int_equal(p.result.objects, 0);
+	/* No other ref comes that way. */
+	SH("g src branch main conflict-1.1-a");
+	p = (struct push)PUSH_INIT;
+	p.recv.mode = WR_SYNC_AS_SIDES;
+	assert_int_equal(push(&p), -1);
+	assert_int_equal(p.err.code, WR_E_INVALID);
+	rec_fini(&p.list);
+}
+
+/* A side branch that went on here after it was listed: the list does not take that away. */
+static void
+test_side_branch_goes_on(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	struct wr_save_rec held;
+
+	SH("echo 1 >w/f; save; g src branch conflict-1.1-a $(g src commit-tree -m a main^{tree})");
+	assert_int_equal(push(&p), 0);
+	held = p.list;
+	SH("g dst update-ref refs/heads/conflict-1.1-a $(g dst commit-tree -m more -p "
+	   "conflict-1.1-a main^{tree}); g dst rev-parse conflict-1.1-a >more");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 1);
+	SH("whole dst; test $(g dst rev-parse conflict-1.1-a) = $(g src rev-parse conflict-1.1-a); "
+	   "test $(g dst rev-parse conflict-1.1-a-2) = $(cat more)");
+	rec_fini(&held);
 }
 
 static void
@@ -364,7 +598,14 @@ main(int argc, char **argv)
 	    T(test_revert_and_thin),
 	    T(test_tags_keep_and_floor),
 	    T(test_fill),
+	    T(test_mend),
+	    T(test_mend_what_is_kept),
 	    T(test_latest_first),
+	    T(test_newest_state_first),
+	    T(test_newest_state_whose_history_is_lost),
+	    T(test_listed_latest_is_replaced),
+	    T(test_side_branches_of_others),
+	    T(test_side_branch_goes_on),
 	    T(test_bad_lists),
 	};
 	int status;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fleet/trust/trust.h"
 
+#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
 #include "base/str.h"
 #include "fleet/trust/trust_int.h"
+#include "sys/clock.h"
 
 /* Clocks of hosts may differ so much before we speak of it. */
 #define CLOCK_SLACK_S 300
@@ -71,6 +73,22 @@ names_freep(GENERAL_NAMES **n)
 	GENERAL_NAMES_free(*n);
 }
 
+static void
+add_name(const ASN1_STRING *v, int type, struct wr_cert_info *out)
+{
+	const unsigned char *p = ASN1_STRING_get0_data(v);
+	const size_t len = (size_t)ASN1_STRING_length(v), used = strlen(out->names);
+	char host[256] = "";
+
+	if (type == GEN_DNS && len < sizeof(host) && strlen((const char *)p) == len)
+		memcpy(host, p, len + 1);
+	else if (type == GEN_IPADD && (len == 4 || len == 16))
+		(void)inet_ntop(len == 4 ? AF_INET : AF_INET6, p, host, sizeof(host));
+	if (*host && used + strlen(host) + 2 <= sizeof(out->names))
+		snprintf(out->names + used, sizeof(out->names) - used, "%s%s", used ? "," : "",
+			 host);
+}
+
 /* Exactly one URI of ours. */
 static bool
 find_identity(const X509 *x, struct wr_cert_info *out)
@@ -85,8 +103,10 @@ find_identity(const X509 *x, struct wr_cert_info *out)
 		    GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
 		const char *s;
 
-		if (type != GEN_URI)
+		if (type != GEN_URI) {
+			add_name(v, type, out);
 			continue;
+		}
 		s = (const char *)ASN1_STRING_get0_data(v); /* OpenSSL ends it with a NUL */
 		if (strncmp(s, "warren:", 7) != 0)
 			continue;
@@ -184,6 +204,31 @@ wr_store_of(const struct wr_der *ca, size_t ca_count, struct wr_err *err)
 	return wr_steal(&s);
 }
 
+/* at: the certificate whose time it is not, the node's or that of a CA. */
+static int
+refuse_date(X509 *at, const struct wr_cert_info *leaf, struct wr_err *err)
+{
+	const int64_t now = wr_clock_wall().s;
+	struct wr_cert_info info = *leaf;
+	char whose[64];
+
+	if (at && wr_x509_info(at, &info, NULL) < 0)
+		info = *leaf;
+	if (info.ca)
+		snprintf(whose, sizeof(whose), "of the fleet's CA");
+	else
+		snprintf(whose, sizeof(whose), "of node %s", leaf->node.id.s);
+	if (now < info.not_before)
+		wr_err_set(err, WR_E_DENIED,
+			   "this host's clock says %s, the certificate %s is valid from %s on",
+			   wr_fmt_utc(now).s, whose, wr_fmt_utc(info.not_before).s);
+	else
+		wr_err_set(err, WR_E_DENIED,
+			   "this host's clock says %s, the certificate %s expired at %s",
+			   wr_fmt_utc(now).s, whose, wr_fmt_utc(info.not_after).s);
+	return wr_err_hint(err, "check the clock of this host; a time service keeps it right");
+}
+
 int
 wr_cert_verify(struct wr_der cert, const struct wr_der *ca, size_t ca_count, struct wr_err *err)
 {
@@ -203,6 +248,8 @@ wr_cert_verify(struct wr_der cert, const struct wr_der *ca, size_t ca_count, str
 		const int why = X509_STORE_CTX_get_error(ctx);
 
 		ERR_clear_error();
+		if (why == X509_V_ERR_CERT_NOT_YET_VALID || why == X509_V_ERR_CERT_HAS_EXPIRED)
+			return refuse_date(X509_STORE_CTX_get_current_cert(ctx), &info, err);
 		return wr_err_set(err, WR_E_DENIED, "the certificate of node %s is refused: %s",
 				  info.node.id.s, X509_verify_cert_error_string(why));
 	}

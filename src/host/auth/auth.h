@@ -74,7 +74,7 @@ int wr_auth_each(struct wr_auth *a, wr_auth_fn fn, void *ctx, struct wr_err *err
 
 /* ---- messages ---- */
 
-/* A new envelope from here. */
+/* A new envelope from here; its request is one more than that of the one before. */
 void wr_auth_msg(const struct wr_auth *a, struct wr_msg *m, const struct wr_uuid *to,
 		 uint64_t to_nonce, enum wr_msg_kind kind);
 int wr_auth_seal(const struct wr_auth *a, const struct wr_msg *m, struct wr_buf *out,

@@ -173,6 +173,8 @@ first_node(const struct founding *f, const struct wr_reach *reach, struct wr_fle
 	snprintf(r.dc, sizeof(r.dc), "%s", n->dc);
 	snprintf(r.peer, sizeof(r.peer), "%.255s", reach->peer);
 	snprintf(r.api, sizeof(r.api), "%.255s", reach->api);
+	(void)wr_names_spell((const char *const *)reach->name, reach->name_count, r.names,
+			     sizeof(r.names)); /* those that have room */
 	*out = r;
 	return 0;
 }

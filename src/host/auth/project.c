@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "host/node/room.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
 
@@ -185,15 +186,25 @@ wr_auth_store(struct wr_auth *a, const struct wr_uuid *project, const struct wr_
 {
 	WR_SCOPED(wr_freep) char *name = wr_asprintf("control/%s" SUFFIX, project->s);
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_err why = WR_ERR_INIT;
+	int rc;
 
 	wr_assert(!strcmp(s->project.s, project->s));
 	wr_member_encode(s, &b);
 	wr_assert(b.len <= AUTH_BYTES);
 	wr_crash_point("auth.store");
-	/* DURABLE: an answer that rests on it goes out next. */
-	if (wr_replace_file(a->node->state_fd, name, b.p, b.len, 0600, err) < 0)
+	/* DURABLE: an answer that rests on it goes out next. A full disk still votes. */
+	rc = wr_replace_file(a->node->state_fd, name, b.p, b.len, 0600, &why);
+	if (rc < 0 && why.code == WR_E_NOSPACE) {
+		wr_room_make_state(a->node);
+		rc = wr_replace_file(a->node->state_fd, name, b.p, b.len, 0600, &why);
+	}
+	if (rc < 0) {
+		if (err)
+			*err = why;
 		return wr_err_wrap(err, "authority record '%s/%s'", WR_Q(a->node->state_path),
 				   name);
+	}
 	wr_crash_point("auth.stored");
 	if (s->has_record)
 		write_readable(a, project, &s->record);

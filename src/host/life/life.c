@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "host/node/room.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -422,6 +423,31 @@ wr_life_begin(struct wr_life *l, struct wr_err *err)
 
 /* ---- end ---- */
 
+/* What has to work on a full volume is given room on those where the project lies. */
+static void
+make_room(struct wr_life *l)
+{
+	static const bool must[WR_OP_KINDS] = {
+	    [WR_OP_START] = true,    [WR_OP_RESTART] = true, [WR_OP_STOP] = true,
+	    [WR_OP_DELETE] = true,   [WR_OP_DROP] = true,    [WR_OP_UNDELETE] = true,
+	    [WR_OP_PURGE] = true,
+	};
+	WR_SCOPED(wr_freep) char *trashed = wr_asprintf(".trash/%s", l->project.s);
+
+	if (!must[l->kind])
+		return;
+	for (size_t i = 0; i < l->node->volume_count; i++) {
+		const struct wr_volume *v = &l->node->volume[i];
+
+		if (faccessat(v->projects_fd, l->project.s, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+		    faccessat(v->repos_fd, l->project.s, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+		    faccessat(v->projects_fd, trashed, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+		    faccessat(v->repos_fd, trashed, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			wr_room_make(v);
+	}
+	wr_room_make_state(l->node);
+}
+
 static int
 store_result(struct wr_life *l, json_t *receipt, const struct wr_err *why, int exit_status,
 	     struct wr_err *err)
@@ -440,6 +466,11 @@ store_result(struct wr_life *l, json_t *receipt, const struct wr_err *why, int e
 	else
 		wr_json_err(o, "error", why);
 	wr_json_str(o, "step", l->status.step);
+	if (wr_opdir_result_store(l->op_fd, o, err) == 0)
+		return 0;
+	if (err->code != WR_E_NOSPACE)
+		return -1;
+	wr_room_make_state(l->node);
 	return wr_opdir_result_store(l->op_fd, o, err);
 }
 
@@ -694,6 +725,7 @@ wr_life_main(int argc, char **argv)
 		wr_log_err(WR_LOG_WARNING, "log", &err); /* then it goes where the daemon's goes */
 	wr_log(WR_LOG_NOTICE, "op=%s kind=%s project=%s by=%s", l.op.s, wr_op_kind_name(l.kind),
 	       l.project.s, WR_Q(wr_json_get_str(l.request, "by", "")));
+	make_room(&l);
 	receipt = run(&l, &err);
 	status = finish(&l, receipt, &err);
 	life_fini(&l);

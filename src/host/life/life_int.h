@@ -12,7 +12,9 @@
 
 #include "engine/snap/restore.h"
 #include "host/auth/auth.h"
+#include "host/ident/ident.h"
 #include "host/life/life.h"
+#include "host/quota/quota.h"
 #include "host/runner/runner.h"
 #include "host/task/task.h"
 
@@ -214,6 +216,24 @@ int wr_life_note_save(struct wr_life *l, const json_t *refs, int64_t scan_starte
  * tried at all.
  */
 int wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr_err *err);
+/* W7: side branches that no save names are offered to the writer; the mark goes when there are none.
+ * receipt: "sides" [name], and if they were offered "to", "ok", "error", "record". */
+int wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err);
+
+/* ---- limits (limits.c) ---- */
+
+/* Of the volume of l->place, and its tree there: the caller closes it, also on failure. */
+int wr_life_quota(struct wr_life *l, struct wr_quota *out, struct wr_quota_tree *out_tree,
+		  struct wr_err *err);
+/* The working files' directory, empty, its user's; one that is there is fine. */
+int wr_life_make_tree(struct wr_life *l, struct wr_err *err);
+/* And away with it; absent is fine. *out_whole: in one piece, so nobody counted files. */
+int wr_life_remove_tree(struct wr_life *l, uint64_t *io_files, uint64_t *io_bytes, bool *out_whole,
+			struct wr_err *err);
+/* Member "limits" of the receipt. runs: there are processes already. *out_deny: what new ones are
+ * denied. */
+void wr_life_set_limits(struct wr_life *l, bool runs, unsigned *out_deny, json_t *receipt);
+void wr_life_clear_limits(struct wr_life *l);
 
 /* ---- presenting (present.c) ---- */
 

@@ -15,11 +15,11 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "host/node/room.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -161,15 +161,15 @@ pick_volume(struct wr_life *l, size_t *out, struct wr_err *err)
 	*out = 0;
 	for (size_t i = 0; i < l->node->volume_count; i++) {
 		const struct wr_volume *v = &l->node->volume[i];
-		struct statvfs st;
+		struct wr_room room;
 
 		if (want && (!strcmp(want, v->id.s) || !strcmp(want, v->path))) {
 			*out = i;
 			return 0;
 		}
-		if (fstatvfs(v->projects_fd, &st) == 0 &&
-		    (uint64_t)st.f_bavail * st.f_frsize > best) {
-			best = (uint64_t)st.f_bavail * st.f_frsize;
+		if (wr_room_look(v, &room, NULL) == 0 && room.free > best &&
+		    wr_mark_of(&l->node->config, &room, WR_MARK_NONE) == WR_MARK_NONE) {
+			best = room.free;
 			*out = i;
 		}
 	}
@@ -278,8 +278,7 @@ set_up(struct wr_life *l, const char *from, int source, json_t *receipt, struct 
 	WR_SCOPED(wr_closep) int repo = -1;
 	int conf;
 
-	if (own_dir(l->shadow.volume[0].projects_fd, l->project.s, 0700, n->root_mode, l->set.uid,
-		    l->set.gid, err) < 0 ||
+	if (wr_life_make_tree(l, err) < 0 ||
 	    own_dir(l->shadow.volume[1].repos_fd, l->project.s, 0700, n->root_mode, n->uid, n->gid,
 		    err) < 0)
 		return -1;
@@ -430,6 +429,7 @@ wr_life_create(struct wr_life *l, struct wr_err *err)
 	wr_json_str(o, "id", l->project.s);
 	wr_json_u64(o, "uid", l->set.uid);
 	wr_json_u64(o, "gid", l->set.gid);
+	wr_json_str(o, "identity", wr_identity_name(l->set.identity));
 	wr_json_str(o, "home", l->home);
 	wr_json_str(o, "volume", l->node->volume[vol].path);
 	rc = stage_open(l, vol, err);

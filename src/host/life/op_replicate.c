@@ -5,13 +5,16 @@
  */
 #include "host/life/life_int.h"
 
-/* FILL: another member asked for the base of the newest record, and this one holds exactly that. */
+/* FILL: another member asked for the base of the newest record, and this one holds exactly that;
+ * or its copy is damaged, and whatever is here may be of use to it. */
 static int
 check_fill(struct wr_life *l, struct wr_err *err)
 {
 	const struct wr_record *e = &l->ms.record;
 	struct wr_digest d = wr_save_refs_digest(&l->ms.save);
 
+	if (wr_life_arg_bool(l, "mend") && !l->ms.hidden)
+		return 0;
 	if (l->ms.hidden || wr_version_cmp(&l->ms.save.v, &e->base) != 0 ||
 	    memcmp(d.b, e->base_refs.b, sizeof(d.b)) != 0)
 		return wr_err_set(err, WR_E_NOT_FOUND, "version %s of '%s' is not here",
@@ -38,15 +41,17 @@ json_t *
 wr_life_replicate_op(struct wr_life *l, struct wr_err *err)
 {
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
-	bool fill = wr_life_arg(l, "fill_to") != NULL;
+	bool fill = wr_life_arg(l, "fill_to") != NULL, sides = wr_life_arg_bool(l, "sides");
 
 	if (wr_place_of_find(l->node, &l->project, &l->place, err) < 0) {
 		wr_err_wrap(err, "project '%s'", l->project.s);
 		return NULL;
 	}
-	if (wr_life_load(l, err) < 0 || (!fill && wr_life_may_write(l, err) < 0))
+	if (wr_life_load(l, err) < 0 || (!fill && !sides && wr_life_may_write(l, err) < 0))
 		return NULL;
 	o = wr_life_receipt(l, "warren.replicate/1");
+	if (sides)
+		return wr_life_offer_sides(l, o, err) < 0 ? NULL : wr_steal(&o);
 	if (!l->ms.has_save) {
 		wr_err_set(err, WR_E_NOT_FOUND, "nothing of '%s' is saved yet", l->set.name);
 		wr_err_hint(err, "warren save %s", l->set.name);

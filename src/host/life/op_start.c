@@ -100,7 +100,7 @@ furnish(struct wr_life *l, json_t *receipt)
 }
 
 static int
-start_command(struct wr_life *l, const char *command, struct wr_err *err)
+start_command(struct wr_life *l, const char *command, unsigned deny, struct wr_err *err)
 {
 	WR_SCOPED(free_env) char **env = make_env(l, true);
 	struct wr_runner_start o = {
@@ -113,6 +113,8 @@ start_command(struct wr_life *l, const char *command, struct wr_err *err)
 	    .shell = wr_settings_str(&l->set, "shell"),
 	    .command = command,
 	    .env = (const char *const *)env,
+	    .exclusive = l->set.exclusive,
+	    .deny = deny,
 	    .settle_ms = SETTLE_MS,
 	};
 	struct wr_proc_id keeper;
@@ -178,6 +180,38 @@ files_ready(struct wr_life *l, const struct wr_tip *tip, json_t *receipt, struct
 	return 0;
 }
 
+/* A project of an account that means somebody else by now is not started, and nothing is touched.
+ */
+static int
+check_identity(struct wr_life *l, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *doubt = NULL;
+
+	if (!l->node->root_mode)
+		return 0;
+	if (wr_ident_check(&l->set, &doubt, err) < 0)
+		return -1;
+	if (doubt)
+		wr_life_warn(l, "%s", doubt);
+	return 0;
+}
+
+/* A project whose number has no name is a project: what fails here is a warning. */
+static void
+know_account(struct wr_life *l, json_t *receipt)
+{
+	struct wr_err why = WR_ERR_INIT;
+	bool made = false;
+
+	if (wr_accounts_driver(l->node) != WR_ACCOUNTS_NONE && l->set.exclusive) {
+		wr_life_step(l, "create_account");
+		if (wr_account_make(l->node, &l->set, &made, &why) < 0)
+			wr_life_warn(l, "account: %s", why.msg);
+		wr_life_crash(l, "account");
+	}
+	wr_json_str(receipt, "account", made ? wr_account_of(&l->set) : NULL);
+}
+
 int
 wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 {
@@ -187,7 +221,10 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	struct wr_tip tip;
 	WR_SCOPED(wr_freep) char *snapshot = NULL;
 	bool runs, opened;
+	unsigned deny;
 
+	if (check_identity(l, err) < 0)
+		return -1;
 	l->changed = true;
 	wr_json_bool(receipt, "already", false);
 	wr_json_str(receipt, "home", l->home);
@@ -199,6 +236,8 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (wr_life_settle_work(l, &mend, err) < 0 || wr_life_open(l, &opened, err) < 0 ||
 	    wr_life_inspect(l, &tip, err) < 0)
 		return -1;
+	if (wr_json_get_str(l->args, "given_up", NULL))
+		wr_life_warn(l, "%s", wr_json_get_str(l->args, "given_up", ""));
 	/* Nothing older becomes safe but through this. */
 	if (opened && wr_life_replicate(l, receipt, OPEN_WAIT_S, err) < 0)
 		return -1;
@@ -208,6 +247,8 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (runs ? files_in_use(l, &tip, err) < 0 : files_ready(l, &tip, receipt, err) < 0)
 		return -1;
 	furnish(l, receipt);
+	know_account(l, receipt);
+	wr_life_set_limits(l, runs, &deny, receipt);
 	wr_life_step(l, "present_home");
 	if (wr_life_present(l, err) < 0)
 		return -1;
@@ -217,7 +258,7 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		return -1;
 	if (runs && wr_life_runs(l))
 		wr_json_bool(receipt, "already", true);
-	else if (*command && start_command(l, command, err) < 0)
+	else if (*command && start_command(l, command, deny, err) < 0)
 		return -1;
 	wr_life_processes(l, &run);
 	if (tip.has)

@@ -63,6 +63,9 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (wr_life_unpresent(l, err) < 0)
 		return -1;
 	wr_life_crash(l, "unmounted");
+	wr_life_clear_limits(l);
+	if (wr_account_drop(l->node, &l->set, false, &why) < 0)
+		wr_life_warn(l, "account: %s", why.msg);
 	if (l->held)
 		wr_life_warn(l,
 			     "somebody who is not of '%s' has files of its home open and may go on "

@@ -43,6 +43,7 @@ wr_life_to_trash(struct wr_life *l, struct wr_err *err)
 	const struct wr_volume *rv = &l->node->volume[l->place.repo_vol];
 	WR_SCOPED(wr_closep) int trees = trash_dir(tv->projects_fd, tv->path, err);
 	WR_SCOPED(wr_closep) int repos = -1;
+	struct wr_err why = WR_ERR_INIT;
 
 	if (trees < 0)
 		return -1;
@@ -50,6 +51,9 @@ wr_life_to_trash(struct wr_life *l, struct wr_err *err)
 	if (repos < 0 || move_if(tv->projects_fd, trees, l->project.s, err) < 0)
 		return -1;
 	wr_life_crash(l, "tree");
+	/* Before the last step: asked again, all of it is done again. */
+	if (wr_account_drop(l->node, &l->set, true, &why) < 0)
+		wr_life_warn(l, "account: %s", why.msg);
 	if (move_if(rv->repos_fd, repos, l->project.s, err) < 0)
 		return -1;
 	wr_life_crash(l, "moved");
@@ -251,6 +255,7 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	struct trashed t = find(l);
 	struct wr_err why = WR_ERR_INIT;
 	uint64_t files = 0, bytes = 0;
+	bool whole = false;
 
 	if (wr_work_load(l->node, &l->project, &l->work, err) < 0)
 		return NULL;
@@ -285,8 +290,7 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	if (wr_life_disown(l, err) < 0)
 		return NULL;
 	wr_life_step(l, "purge");
-	if (wr_life_remove(l, l->shadow.volume[0].projects_fd, l->project.s, &files, &bytes, err) <
-	    0)
+	if (wr_life_remove_tree(l, &files, &bytes, &whole, err) < 0)
 		return NULL;
 	wr_life_crash(l, "tree");
 	if (wr_life_remove(l, l->shadow.volume[1].repos_fd, l->project.s, &files, &bytes, err) < 0)
@@ -295,7 +299,10 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	(void)unlinkat(l->node->state_fd, log, 0); /* output of its last command, if there is any */
 	o = wr_life_receipt(l, "warren.purge/1");
 	add_keepers(l, o);
-	wr_json_u64(o, "files", files);
+	if (whole)
+		wr_json_null(o, "files");
+	else
+		wr_json_u64(o, "files", files);
 	wr_json_u64(o, "bytes", bytes);
 	return wr_steal(&o);
 }

@@ -6,7 +6,9 @@
  *
  *   fill's refs -> refs (worker) -> D3 = (n, 0) -> pushes
  *
- * A crash before D3 finds the fill again.
+ * The worker takes the fill away with the same move of refs.  Cut off between that and D3, the refs
+ * are those of the base, under the own older version: the next open finds no fill, asks for it once
+ * more, and it comes as a list of refs whose objects are here.
  */
 #include "host/life/life_int.h"
 

@@ -6,6 +6,9 @@
  *     -> lifecycle lock -> authority lock -> judge again -> worker: pack, index, refs
  *     -> D2, D3 durable -> answer
  *
+ * To a copy that is marked as damaged only objects come that it lacks (WR_PUSH_MEND): nothing is
+ * judged by them, no ref moves and nothing is acknowledged; control looks at it anew then.
+ *
  * A crash anywhere leaves D3 too low, never too high; what came is found again by the next push.
  * Control has judged before it started this; both judgements here are the ones that count.
  */
@@ -45,6 +48,9 @@ struct receive {
 	struct wr_push push;
 	struct wr_msg answer;
 	bool begun; /* WR_STREAM_SYNC was said */
+	bool mend, mended; /* the worker takes objects alone; they are installed */
+	bool sides;        /* the worker makes branches of them; no ref moves */
+	bool latest;       /* there is a refs/warren/latest, which may become a side branch */
 	/* the worker */
 	struct wr_task task;
 	struct wr_task_ear ear;
@@ -65,6 +71,7 @@ environment(const struct receive *r, struct wr_member_env *env)
 	    .amnesia = wr_auth_set_back(r->auth),
 	    .forgot = wr_auth_forgot(r->auth, &r->q.project),
 	    .may_store = wr_volume_takes(r->life.node, &r->life.place),
+	    .damaged = wr_damage_is(r->life.node, &r->q.project),
 	};
 }
 
@@ -170,6 +177,17 @@ find_copy(struct receive *r, struct wr_err *err)
 
 /* ---- the worker ---- */
 
+/* A side branch is one state of the working files: what these may not be, it is not. */
+static uint64_t
+most_bytes(const struct receive *r)
+{
+	uint64_t most = r->life.node->config.replica_max_size, disk = 0;
+
+	if (r->push.what == WR_PUSH_SIDES)
+		disk = wr_settings_u64(&r->life.set, "disk");
+	return disk && (!most || disk < most) ? disk : most;
+}
+
 static int
 begin_worker(struct receive *r, struct wr_err *err)
 {
@@ -181,7 +199,17 @@ begin_worker(struct receive *r, struct wr_err *err)
 
 	wr_json_str(args, "save_b64", save);
 	wr_json_bool(args, "fill", r->push.what == WR_PUSH_FILL);
-	wr_json_u64(args, "max_bytes", c->replica_max_size);
+	r->mend = r->push.what == WR_PUSH_MEND;
+	wr_json_bool(args, "mend", r->mend);
+	r->sides = r->push.what == WR_PUSH_SIDES;
+	wr_json_bool(args, "sides", r->sides);
+	if (r->mend) {
+		json_t *packs = wr_damage_packs(r->life.node, &r->q.project);
+
+		if (packs)
+			json_object_set_new(args, "packs", packs);
+	}
+	wr_json_u64(args, "max_bytes", most_bytes(r));
 	wr_json_u64(args, "min_free", wr_volume_mark_free(r->life.node, &r->life.place));
 	wr_json_u64(args, "idle_ms", c->replica_timeout * 1000);
 	if (pipe2(p, O_CLOEXEC) < 0)
@@ -216,6 +244,7 @@ next_word(struct receive *r, uint64_t limit_s, struct wr_err *err)
 			bool mine = wr_json_get_bool(word, "ready", false) ||
 				    wr_json_get_bool(word, "again", false);
 
+			r->latest = wr_json_get_bool(word, "latest", false);
 			json_decref(word);
 			if (mine)
 				return 1;
@@ -261,6 +290,12 @@ install(struct receive *r, const struct wr_buf *held, struct wr_err *err)
 	WR_SCOPED(wr_freep) char *save = held->len ? wr_base64(held->p, held->len) : NULL;
 
 	wr_json_u64(go, "floor_s", c->replica_floor);
+	wr_json_bool(go, "refs", r->sides);
+	/* Before they are there: control looks for those that are here alone, and sends them to the
+	 * writer. */
+	if ((r->push.side || r->latest) && !r->sides &&
+	    wr_sides_mark(r->life.node, &r->q.project, err) < 0)
+		return -1;
 	if (r->push.side)
 		wr_json_str(go, "side", r->push.side_name);
 	if (save)
@@ -293,6 +328,50 @@ abort_worker(struct receive *r, const struct wr_err *why)
 		return;
 	while (next_word(r, COMMIT_S, &err) > 0)
 		;
+}
+
+/* W7: this node is the writer, and its next save names them. Cut off before that they are offered
+ * once more. */
+static int
+name_sides(struct receive *r, struct wr_err *err)
+{
+	struct wr_life *l = &r->life;
+	int rc;
+
+	l->auth = r->auth;
+	rc = wr_auth_load(l->auth, &l->project, &l->ms, err);
+	if (rc == 0)
+		rc = wr_life_note_save(l, wr_json_get_arr(r->result, "refs"),
+				       r->state.save.scan_started, err);
+	wr_member_fini(&l->ms);
+	l->auth = NULL; /* not its own */
+	return rc;
+}
+
+/* What a member that was away has not heard of: the save is here, newer settings came with it. */
+static int
+note(struct receive *r, struct wr_err *err)
+{
+	struct wr_lock auth = WR_LOCK_INIT;
+	struct wr_member_env env;
+	struct wr_member_out out;
+	int rc = -1;
+
+	if (wr_auth_lock(r->auth, &r->q.project, &auth, err) < 0 || load_state(r, err) < 0)
+		goto out;
+	environment(r, &env);
+	/* Anything else than HAVE: refused meanwhile, or it is to be sent after all. */
+	rc = 0;
+	if (wr_member_push_commit(&r->state, &env, &r->q, &r->push, &r->answer, &out) !=
+	    WR_PUSH_HAVE) {
+		if (out.why.code == WR_E_NONE)
+			rc = wr_err_set(err, WR_E_CHANGED, "what is here changed meanwhile");
+	} else if (out.changed) {
+		rc = wr_auth_store(r->auth, &r->q.project, &r->state, err);
+	}
+out:
+	wr_lock_drop(&auth);
+	return rc;
 }
 
 /* 1: pump again; 0: r->answer is the answer; -1. */
@@ -328,9 +407,15 @@ commit(struct receive *r, struct wr_err *err)
 	environment(r, &env);
 	wr_msg_fini(&r->answer);
 	what = wr_member_push_commit(&r->state, &env, &r->q, &r->push, &r->answer, &out);
-	if (what != WR_PUSH_TAKE && what != WR_PUSH_FILL) {
+	if (what != WR_PUSH_TAKE && what != WR_PUSH_FILL && what != WR_PUSH_MEND &&
+	    what != WR_PUSH_SIDES) {
 		abort_worker(r, &out.why);
 		rc = 0;
+		goto out;
+	}
+	if (r->mend != (what == WR_PUSH_MEND)) {
+		wr_err_set(err, WR_E_CHANGED, "the copy here %s meanwhile",
+			   r->mend ? "became whole" : "was found damaged");
 		goto out;
 	}
 	rc = install(r, &held, err);
@@ -338,7 +423,20 @@ commit(struct receive *r, struct wr_err *err)
 		end_worker(r);
 	if (rc != 0)
 		goto out;
+	if (r->mend) {
+		r->mended = true;
+		wr_crash_point("receive.mended");
+		rc = wr_err_set(err, WR_E_CORRUPT,
+				"the copy there was found damaged: it took what it lacked, and is "
+				"looked at again before it counts");
+		goto out;
+	}
 	wr_crash_point("receive.moved");
+	if (r->sides) {
+		wr_lock_drop(&auth);
+		rc = name_sides(r, err);
+		goto out;
+	}
 	/* DURABLE: the refs stand; D3 after them, the answer after D3. */
 	if (out.changed && wr_auth_store(r->auth, &r->q.project, &r->state, err) < 0)
 		rc = -1;
@@ -391,7 +489,7 @@ receive(struct receive *r, struct wr_err *err)
 	what = wr_member_push_check(&r->state, &env, &r->q, &r->push, &r->answer, &out);
 	if (what == WR_PUSH_REFUSE || what == WR_PUSH_HAVE)
 		return 0;
-	if (transfer(r, &why) < 0) {
+	if ((what == WR_PUSH_NOTE ? note(r, &why) : transfer(r, &why)) < 0) {
 		wr_log_err(WR_LOG_WARNING, "receive", &why);
 		answer_error(r, &why);
 	}
@@ -415,7 +513,7 @@ open_all(struct receive *r, const char *root, struct wr_err *err)
 		return wr_err_sys(err, "read the envelope");
 	if (wr_auth_open_msg(r->auth, b.p, (size_t)st.st_size, &r->q, err) < 0)
 		return -1;
-	if (r->q.kind != WR_MSG_PUSH)
+	if (r->q.kind != WR_MSG_PUSH && r->q.kind != WR_MSG_SIDES)
 		return wr_err_set(err, WR_E_INVALID, "a stream that is no push");
 	if (wr_record_decode(r->q.record.p, r->q.record.len, &e, err) < 0)
 		return -1;
@@ -449,7 +547,7 @@ wr_receive_main(int argc, char **argv)
 		wr_err_set(&err, WR_E_USAGE, "this is started by the daemon alone");
 	else if (open_all(&r, argv[1], &err) == 0 && receive(&r, &err) == 0 &&
 		 send_answer(&r, &err) == 0)
-		status = r.answer.kind == WR_MSG_ACK ? 0 : 4;
+		status = r.mended ? WR_RECEIVE_MENDED : r.answer.kind == WR_MSG_ACK ? 0 : 4;
 	if (err.code != WR_E_NONE)
 		wr_log_err(WR_LOG_ERROR, "receive", &err);
 	end_worker(&r);

@@ -6,8 +6,10 @@
 #ifndef WR_RECEIVE_H
 #define WR_RECEIVE_H
 
+#define WR_RECEIVE_MENDED 5
 /* argv: "@receive" ROOT|- ; descriptor 3: the stream, 4: a memfd with the PUSH's envelope. Exit
- * status 0: an ACK was given; 4: refused; else failed. */
+ * status 0: an ACK was given; 4: refused; WR_RECEIVE_MENDED: objects came for a damaged copy; else
+ * failed. */
 int wr_receive_main(int argc, char **argv);
 
 #endif

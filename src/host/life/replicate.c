@@ -66,6 +66,7 @@ wr_life_env(const struct wr_life *l, struct wr_member_env *env)
 	    .now_ns = wr_clock_boot_ns(),
 	    .may_store = true,
 	    .amnesia = wr_auth_set_back(l->auth),
+	    .damaged = wr_damage_is(l->node, &l->project),
 	};
 }
 
@@ -196,7 +197,9 @@ struct target {
 	pid_t pid; /* 0: not running */
 	int fd;
 	uint64_t request, end_ns; /* end 0: none */
-	bool ok, spare;           /* spare: enough others have it */
+	const struct wr_save_rec *sides; /* offered are these, not the save; NULL */
+	bool ok, spare;                  /* spare: enough others have it */
+	int64_t latest; /* it has the newest state of that time, if not its history; 0 */
 	struct wr_version acked;
 	uint64_t bytes;
 	double seconds;
@@ -322,12 +325,16 @@ begin_push(struct target *t, struct wr_push_kit *kit, uint64_t wait_s, struct wr
 	}
 	if (wr_addr_resolve(t->node->peer, wr_deadline_ms(RESOLVE_MS), addr, &addr_count, err) < 0)
 		return -1;
-	wr_auth_msg(t->l->auth, &m, &t->id.id, 0, WR_MSG_PUSH);
+	wr_auth_msg(t->l->auth, &m, &t->id.id, 0, t->sides ? WR_MSG_SIDES : WR_MSG_PUSH);
 	t->request = m.request;
-	m.flag = wr_life_arg(t->l, "fill_to") != NULL;
 	wr_buf_add(&m.record, ms->record_bytes.p, ms->record_bytes.len);
-	wr_buf_add(&m.settings, ms->settings.p, ms->settings.len);
-	wr_buf_add(&m.save, ms->save_bytes.p, ms->save_bytes.len);
+	if (t->sides) {
+		wr_save_rec_encode(t->sides, &m.save);
+	} else {
+		m.flag = wr_life_arg(t->l, "fill_to") && !wr_life_arg_bool(t->l, "mend");
+		wr_buf_add(&m.settings, ms->settings.p, ms->settings.len);
+		wr_buf_add(&m.save, ms->save_bytes.p, ms->save_bytes.len);
+	}
 	wr_buf_clear(&kit->envelope);
 	rc = wr_auth_seal(t->l->auth, &m, &kit->envelope, err);
 	wr_msg_fini(&m);
@@ -384,6 +391,9 @@ judge_answer(struct target *t, const struct wr_buf *b, struct wr_err *err)
 		return wr_err_wrap(err, "its answer");
 	if (!wr_node_id_eq(&a.from, &t->id) || a.request != t->request) {
 		wr_err_set(err, WR_E_DENIED, "its answer is to something else");
+	} else if (a.kind == WR_MSG_ACK && t->sides && !strcmp(a.project.s, t->l->project.s)) {
+		t->ok = true;
+		rc = 0;
 	} else if (a.kind == WR_MSG_ACK && !strcmp(a.project.s, t->l->project.s)) {
 		t->acked = a.version;
 		t->ok = wr_version_cmp(&a.version, &ms->save.v) == 0 &&
@@ -449,6 +459,19 @@ enough(const struct wr_life *l, const struct target *t, size_t n)
 	return copies && have >= copies;
 }
 
+static int
+hear(struct target *t)
+{
+	int rc = wr_task_hear(&t->task, &t->ear, t->fd, 0, &t->err);
+	json_t *word;
+
+	while ((word = wr_task_word(&t->ear))) {
+		t->latest = wr_json_get_time(word, "latest", t->latest);
+		json_decref(word);
+	}
+	return rc;
+}
+
 static void
 wait_all(struct wr_life *l, struct target *t, size_t n)
 {
@@ -478,7 +501,7 @@ wait_all(struct wr_life *l, struct target *t, size_t n)
 				wr_err_set(&t[i].err, WR_E_BUSY,
 					   "still being sent; it goes on by itself");
 			else if (p[i].revents)
-				rc = wr_task_hear(&t[i].task, &t[i].ear, t[i].fd, 0, &t[i].err);
+				rc = hear(&t[i]);
 			if (t[i].err.code != WR_E_NONE || rc < 0)
 				reap(&t[i], true);
 			else if (rc == 0)
@@ -506,6 +529,11 @@ tell_target(struct wr_life *l, const struct target *t, json_t *list)
 		wr_json_time(o, "since", s->scan_started);
 	else
 		wr_json_null(o, "since");
+	if (!t->ok && t->latest)
+		wr_json_time(o, "latest", t->latest);
+	else
+		wr_json_null(o, "latest");
+	wr_json_u64(o, "settings_rev", t->ok ? l->ms.settings_rev : 0);
 	wr_json_u64(o, "bytes", t->bytes);
 	wr_json_real(o, "seconds", t->seconds);
 	if (t->ok) {
@@ -528,7 +556,14 @@ tell_safety(struct wr_life *l, json_t *receipt, const struct target *t, size_t n
 	size_t count = 0;
 	struct wr_safe safe;
 
-	acked[count++] = (struct wr_acked){l->auth->self, l->ms.save.v};
+	/* F20: what this copy acknowledges is worth nothing while it is damaged. */
+	if (!wr_damage_is(l->node, &l->project))
+		acked[count++] = (struct wr_acked){l->auth->self, l->ms.save.v};
+	else
+		wr_life_warn(l,
+			     "this node's copy was found damaged and does not count: warren "
+			     "audit %s",
+			     l->set.name);
 	for (size_t i = 0; i < n; i++)
 		if (t[i].ok)
 			acked[count++] = (struct wr_acked){t[i].id, l->ms.save.v};
@@ -601,4 +636,89 @@ wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr
 		free(t[i].newer);
 	}
 	return 0;
+}
+
+/* ---- W7: side branches that are here alone ---- */
+
+/* Of the refs here, those side branches that no save names; the list is as long as one offer. */
+static int
+find_sides(struct wr_life *l, struct wr_save_rec *out, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *r = NULL;
+	WR_SCOPED(wr_save_rec_fini) struct wr_save_rec all = WR_SAVE_REC_INIT;
+
+	if (wr_life_task(l, WR_TASK_REFS, json_object(), -1, &r, err) < 0 ||
+	    take_refs(wr_json_get_arr(r, "refs"), &all, err) < 0)
+		return wr_err_wrap(err, "list the refs of '%s'", l->set.name);
+	out->project = l->project;
+	out->v.n = l->ms.record.n;
+	out->writer = l->auth->self;
+	out->ref = wr_calloc(WR_SIDES_MAX, sizeof(*out->ref));
+	for (size_t i = 0; i < all.ref_count && out->ref_count < WR_SIDES_MAX; i++) {
+		struct wr_save_ref *ref = &all.ref[i];
+		bool named = !wr_is_side(ref->name);
+
+		for (size_t k = 0; k < l->ms.save.ref_count && !named; k++)
+			named = wr_is_side(l->ms.save.ref[k].name) &&
+				!memcmp(l->ms.save.ref[k].id, ref->id, sizeof(ref->id));
+		if (!named)
+			out->ref[out->ref_count++] =
+			    (struct wr_save_ref){.name = wr_steal(&ref->name)};
+		if (!named)
+			memcpy(out->ref[out->ref_count - 1].id, ref->id, sizeof(ref->id));
+	}
+	return 0;
+}
+
+static int
+offer(struct wr_life *l, const struct wr_save_rec *sides, json_t *receipt, struct wr_err *err)
+{
+	struct wr_push_kit kit = {0};
+	struct target t = {.l = l,
+			   .id = l->ms.record.writer,
+			   .node = wr_fleet_find(&l->auth->fleet, &l->ms.record.writer.id),
+			   .task = WR_TASK_INIT,
+			   .show = &l->status.target[0],
+			   .sides = sides,
+			   .fd = -1};
+	int rc = make_kit(l, &kit, err);
+
+	*t.show = (struct wr_status_target){.state = "connecting"};
+	snprintf(t.show->node, sizeof(t.show->node), "%s", t.id.id.s);
+	snprintf(t.show->name, sizeof(t.show->name), "%s", node_name(l, &t.id.id));
+	l->status.target_count = 1;
+	if (rc == 0 && begin_push(&t, &kit, 0, &t.err) == 0)
+		wait_all(l, &t, 1);
+	wr_push_kit_fini(&kit);
+	wr_json_bool(receipt, "ok", t.ok);
+	wr_json_str(receipt, "to", node_name(l, &t.id.id));
+	if (t.newer)
+		wr_json_str(receipt, "record", t.newer);
+	if (!t.ok && rc == 0)
+		wr_json_err(receipt, "error", &t.err);
+	wr_closep(&t.fd);
+	wr_task_ear_fini(&t.ear);
+	free(t.newer);
+	return rc;
+}
+
+int
+wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err)
+{
+	WR_SCOPED(wr_save_rec_fini) struct wr_save_rec sides = WR_SAVE_REC_INIT;
+	json_t *list = wr_json_array(receipt, "sides");
+
+	if (!l->auth || !l->ms.has_record)
+		return 0;
+	wr_life_step(l, "replicate");
+	if (find_sides(l, &sides, err) < 0)
+		return -1;
+	for (size_t i = 0; i < sides.ref_count; i++)
+		wr_json_add_str(list, sides.ref[i].name + strlen("refs/heads/"));
+	/* All are named, and are what every member keeps. */
+	if (sides.ref_count == 0)
+		return wr_sides_clear(l->node, &l->project, err);
+	if (wr_node_id_eq(&l->ms.record.writer, &l->auth->self))
+		return 0; /* its next save names them */
+	return offer(l, &sides, receipt, err);
 }

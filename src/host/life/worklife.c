@@ -168,23 +168,6 @@ wr_life_restore_args(struct wr_life *l, const char *commit, const char *path, co
 	return a;
 }
 
-/* The working files' directory, empty, if there is none. */
-static int
-make_tree(struct wr_life *l, struct wr_err *err)
-{
-	const struct wr_volume *v = &l->node->volume[l->place.tree_vol];
-	WR_SCOPED(wr_closep) int fd = -1;
-
-	if (mkdirat(v->projects_fd, l->project.s, 0700) < 0 && errno != EEXIST)
-		return wr_err_sys(err, "make directory '%s/projects/%s'", v->path, l->project.s);
-	fd = wr_tree_open(&l->place, err);
-	if (fd < 0)
-		return -1;
-	if (l->node->root_mode && fchown(fd, l->set.uid, l->set.gid) < 0)
-		return wr_err_sys(err, "give '%s/projects/%s' to its user", v->path, l->project.s);
-	return wr_life_fsync(v->projects_fd, "projects", err);
-}
-
 static bool
 tree_missing(struct wr_life *l, struct wr_err *err)
 {
@@ -220,7 +203,7 @@ finish_bring_up(struct wr_life *l, json_t **out_counts, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
 
-	if (tree_missing(l, &why) && make_tree(l, err) < 0)
+	if (tree_missing(l, &why) && wr_life_make_tree(l, err) < 0)
 		return -1;
 	if (apply(l, NULL, out_counts, err) < 0) {
 		wr_err_wrap(err, "bring the files of '%s' to %.12s", l->set.name,
@@ -326,6 +309,9 @@ salvage(struct wr_life *l, const struct wr_tip *tip, struct wr_life_saved *out, 
 	json_t *args;
 
 	wr_life_step(l, "salvage");
+	/* The writer may be another node: control sees to it that the branch gets there. */
+	if (l->auth && wr_sides_mark(l->node, &l->project, err) < 0)
+		return -1;
 	/* What is there already, from a start that was cut off, is not stored again. */
 	snprintf(branch, sizeof(branch), "conflict-%" PRIu64 ".%" PRIu64 "-%.8s", l->set.epoch,
 		 tip->snapshots, l->node->id.s);
@@ -483,7 +469,7 @@ wr_life_bring_up(struct wr_life *l, const struct wr_tip *tip, struct wr_life_bro
 				   "to that commit");
 	}
 	if (!tip->has)
-		return missing ? make_tree(l, err) : 0;
+		return missing ? wr_life_make_tree(l, err) : 0;
 	if (!missing && wr_life_on_line(l, tip))
 		return 0;
 	/* Also files that nobody changed since their snapshot, if the line has lost that one. */

@@ -19,6 +19,10 @@ enum kind {
 	PATTERN,
 	ADDRESS,
 	NAMES,
+	IDENTITY,
+	ACCOUNTS,
+	QUOTA,
+	MARKS,
 	COUNT,
 	SPAN,
 	SIZE,
@@ -32,12 +36,20 @@ enum kind {
 	  "where homes of new projects are presented; {name} and {id} are filled in")         \
 	X("node", "admins", TEXT, admins, "root", 0, 0,                                       \
 	  "users, by name or uid and separated by commas, who may do everything")             \
-	X("node", "uid_range", RANGE, uid_first, "700000-799999", 1, UINT32_MAX - 1,          \
+	X("node", "uid_range", RANGE, uid_first, "2100000000-2100999999", 1, UINT32_MAX - 1,  \
 	  "uids from which new projects get theirs")                                          \
 	X("node", "socket", PLACE, listen_socket, "", 0, 0,                                   \
 	  "the daemon's socket; empty: warren.sock in the run directory")                     \
 	X("node", "socket_mode", OCTAL, socket_mode, "0666", 0, 0777,                         \
 	  "permissions of the socket: who may connect at all")                                \
+	X("identity", "driver", IDENTITY, identity_driver, "range", 0, 0,                     \
+	  "whose uid new projects get: range, nss, fixed or derived")                         \
+	X("identity", "accounts", ACCOUNTS, identity_accounts, "auto", 0, 0,                  \
+	  "how the host knows projects by name: userdb, passwd, none; auto: userdb or none")  \
+	X("identity", "userdb", PLACE, identity_userdb, "", 0, 0,                             \
+	  "directory of userdb's records; empty: /run/userdb")                                \
+	X("identity", "etc", PLACE, identity_etc, "", 0, 0,                                   \
+	  "directory of passwd, group, subuid, subgid and sssd; empty: /etc")                 \
 	X("listen", "api", ADDRESS, listen_api, "", 0, 0,                                     \
 	  "HOST:PORT of the HTTPS API; empty: only the socket")                               \
 	X("listen", "peer", ADDRESS, listen_peer, "", 0, 0,                                   \
@@ -52,6 +64,10 @@ enum kind {
 	  "saves that the schedule runs at a time")                                           \
 	X("start", "parallel", COUNT, start_parallel, "2", 1, 64,                             \
 	  "projects that come back at a time after a reboot")                                 \
+	X("volume", "quota", QUOTA, volume_quota, "auto", 0, 0,                               \
+	  "how disk and inodes are limited: btrfs, prjquota, none; auto: as the volume can")  \
+	X("volume", "marks", MARKS, volume_mark, "85,92,97", 1, 100,                          \
+	  "percent used from which new projects, then expired trash, then snapshots stop")    \
 	X("trash", "keep", SPAN, trash_keep, "30d", 0, 0,                                     \
 	  "how long deleted projects stay in the trash; never: for good")                     \
 	X("trash", "drop_after", SPAN, trash_drop_after, "10min", 0, 0,                       \
@@ -72,8 +88,12 @@ enum kind {
 	  "largest repository that this host takes from others; 0: no bound")                 \
 	X("replica", "uids", RANGE, replica_uid_first, "1000-4294967294", 1, UINT32_MAX - 1,  \
 	  "uids and gids that projects of other nodes may have here")                         \
+	X("replica", "tree_after", SPAN, replica_tree_after, "10min", 1, 86400,               \
+	  "how long a copy's working files may stay behind it (replica_tree = warm)")         \
 	X("replica", "parallel", COUNT, replica_parallel, "4", 1, 64,                         \
 	  "transfers that this host takes in at a time")                                      \
+	X("hub", "creates", COUNT, hub_creates, "1000", 0, 1000000,                           \
+	  "projects that another node may make within an hour; 0: no limit")                  \
 	X("op", "keep", COUNT, op_keep, "20", 1, 1000,                                        \
 	  "finished operations kept for each project")                                        \
 	X("hooks", "started", PROGRAM, hook_started, "", 0, 0,                                \
@@ -82,6 +102,8 @@ enum kind {
 	  "program run as the project's user before a stop; empty: none")                     \
 	X("runner", "cgroup", CGROUP, cgroup, "auto", 0, 0,                                   \
 	  "directory of the unified hierarchy for projects' processes; auto: find one; none") \
+	X("work", "rate", SIZE, work_rate, "0", 0, 0,                                         \
+	  "bytes per second that one save or restore reads or writes; 0: as fast as it goes") \
 	X("front", "idle", SPAN, front_idle, "60s", 1, 0,                                     \
 	  "a user's front that nobody talks to ends after this time")
 
@@ -117,7 +139,7 @@ static bool
 is_text_kind(enum kind k)
 {
 	return k == TEXT || k == PROGRAM || k == PLACE || k == CGROUP || k == PATTERN ||
-	       k == ADDRESS || k == NAMES;
+	       k == ADDRESS || k == NAMES || k == IDENTITY || k == ACCOUNTS || k == QUOTA;
 }
 
 void
@@ -159,6 +181,32 @@ check_names(const char *value, struct wr_err *err)
 	return 0;
 }
 
+static const char *const accounts[] = {"auto", "userdb", "passwd", "none"};
+static const char *const quotas[] = {"auto", "btrfs", "prjquota", "none"};
+
+static int
+check_word(const char *value, const char *const *words, size_t count, struct wr_err *err)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!strcmp(value, words[i]))
+			return 0;
+		wr_buf_addf(&b, "%s%s", i ? ", " : "", words[i]);
+	}
+	return wr_err_set(err, WR_E_INVALID, "'%s' is none of %s", WR_Q(value), wr_buf_str(&b));
+}
+
+static int
+check_identity(const char *value, struct wr_err *err)
+{
+	const char *word[WR_IDENTITY_COUNT];
+
+	for (size_t i = 0; i < WR_IDENTITY_COUNT; i++)
+		word[i] = wr_identity_name((enum wr_identity)i);
+	return check_word(value, word, WR_IDENTITY_COUNT, err);
+}
+
 static int
 check_text(size_t i, const char *value, struct wr_err *err)
 {
@@ -172,6 +220,12 @@ check_text(size_t i, const char *value, struct wr_err *err)
 		return check_address(value, err);
 	if (k == NAMES)
 		return check_names(value, err);
+	if (k == IDENTITY)
+		return check_identity(value, err);
+	if (k == ACCOUNTS)
+		return check_word(value, accounts, WR_ARRAY_LEN(accounts), err);
+	if (k == QUOTA)
+		return check_word(value, quotas, WR_ARRAY_LEN(quotas), err);
 	if (*value != '/')
 		return wr_err_set(err, WR_E_INVALID, "'%s' is not an absolute path", WR_Q(value));
 	if (k == PATTERN && !strstr(value, "{name}") && !strstr(value, "{id}"))
@@ -203,10 +257,36 @@ parse_range(size_t i, const char *value, uint32_t out[2], struct wr_err *err)
 		first[dash - value] = '\0';
 	if (!dash || wr_parse_u64(first, &lo, NULL) < 0 || wr_parse_u64(dash + 1, &hi, NULL) < 0 ||
 	    lo < rules[i].least || hi > rules[i].most || lo > hi)
-		return wr_err_set(err, WR_E_INVALID, "'%s' is no range of uids like 700000-799999",
+		return wr_err_set(err, WR_E_INVALID,
+				  "'%s' is no range of uids like 2100000000-2100999999",
 				  WR_Q(value));
 	out[0] = (uint32_t)lo;
 	out[1] = (uint32_t)hi;
+	return 0;
+}
+
+static int
+parse_marks(size_t i, const char *value, uint32_t out[3], struct wr_err *err)
+{
+	uint32_t mark[3] = {0};
+	const char *at = value;
+	size_t n = 0;
+
+	for (; n < 3 && *at >= '0' && *at <= '9'; n++) {
+		char *end;
+		unsigned long v = strtoul(at, &end, 10);
+
+		if (v < rules[i].least || v > rules[i].most || (n && v < mark[n - 1]) ||
+		    *end != (n < 2 ? ',' : '\0'))
+			break;
+		mark[n] = (uint32_t)v;
+		at = end + (n < 2);
+	}
+	if (n < 3)
+		return wr_err_set(err, WR_E_INVALID,
+				  "'%s' is not three percentages, ascending, like 85,92,97",
+				  WR_Q(value));
+	memcpy(out, mark, sizeof(mark));
 	return 0;
 }
 
@@ -248,6 +328,8 @@ set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
 		return parse_octal(value, rules[i].most, field(c, i), err);
 	case RANGE:
 		return parse_range(i, value, field(c, i), err);
+	case MARKS:
+		return parse_marks(i, value, field(c, i), err);
 	case TEXT:
 	case PROGRAM:
 	case PLACE:
@@ -255,6 +337,9 @@ set_key(struct wr_config *c, size_t i, const char *value, struct wr_err *err)
 	case PATTERN:
 	case ADDRESS:
 	case NAMES:
+	case IDENTITY:
+	case ACCOUNTS:
+	case QUOTA:
 		break;
 	}
 	if (check_text(i, value, err) < 0)
@@ -408,6 +493,8 @@ key_text(const struct wr_config *c, size_t i)
 		return wr_asprintf("%04o", *u32);
 	case RANGE:
 		return wr_asprintf("%u-%u", u32[0], u32[1]);
+	case MARKS:
+		return wr_asprintf("%u,%u,%u", u32[0], u32[1], u32[2]);
 	case TEXT:
 	case PROGRAM:
 	case PLACE:
@@ -415,6 +502,9 @@ key_text(const struct wr_config *c, size_t i)
 	case PATTERN:
 	case ADDRESS:
 	case NAMES:
+	case IDENTITY:
+	case ACCOUNTS:
+	case QUOTA:
 		break;
 	}
 	return wr_strdup(*s ? *s : "");

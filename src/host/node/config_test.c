@@ -65,8 +65,8 @@ test_defaults(void **state)
 	(void)state;
 	assert_int_equal(wr_config_load(NULL, &c, NULL), 0);
 	assert_string_equal(c.home_pattern, "/home/{name}");
-	assert_int_equal(c.uid_first, 700000);
-	assert_int_equal(c.uid_last, 799999);
+	assert_int_equal(c.uid_first, 2100000000);
+	assert_int_equal(c.uid_last, 2100999999);
 	assert_null(c.listen_socket);
 	assert_int_equal(c.socket_mode, 0666);
 	assert_int_equal(c.save_every, 300);
@@ -83,6 +83,7 @@ test_defaults(void **state)
 	assert_int_equal(c.replica_uid_first, 1000);
 	assert_int_equal(c.replica_uid_last, UINT32_MAX - 1);
 	assert_int_equal(c.replica_max_size, 0);
+	assert_int_equal(c.replica_tree_after, 600);
 	assert_int_equal(c.replica_parallel, 4);
 	/* Every default is written as the program itself would write it. */
 	for (const struct wr_config_key *k = wr_config_keys; k->key; k++) {

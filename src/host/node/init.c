@@ -13,14 +13,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "sys/crash.h"
 #include "sys/fs.h"
-
-#define RESERVE_LEAST (UINT64_C(64) << 20)
-#define RESERVE_MOST (UINT64_C(1) << 30)
 
 /* ---- checks ---- */
 
@@ -161,35 +157,8 @@ make_path(const char *path, mode_t mode, struct wr_err *err)
 /* ---- a volume ---- */
 
 static int
-make_reserve(int fd, uint64_t wanted, struct wr_err *err)
-{
-	WR_SCOPED(wr_closep) int file = -1;
-	struct statvfs fs;
-	uint64_t size = wanted, all;
-
-	if (fstatvfs(fd, &fs) < 0)
-		return wr_err_sys(err, "ask for free space");
-	all = (uint64_t)fs.f_blocks * fs.f_frsize;
-	if (!size) {
-		size = WR_MIN(WR_MAX(all / 100, RESERVE_LEAST), RESERVE_MOST);
-		size = WR_MIN(size, all / 10); /* of a very small one */
-	}
-	size -= size % 4096;
-	file = openat(fd, "reserve", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (file < 0)
-		return wr_err_sys(err, "make 'reserve'");
-	if (size && fallocate(file, 0, 0, (off_t)size) < 0) {
-		/* Where space cannot be set aside there is none: said in the receipt. */
-		if (errno != EOPNOTSUPP)
-			return wr_err_sys(err, "set %" PRIu64 " bytes aside in 'reserve'", size);
-	}
-	if (fsync(file) < 0)
-		return wr_err_sys(err, "write 'reserve'");
-	return 0;
-}
-
-static int
-store_sentinel(int fd, const struct wr_uuid *id, const struct wr_uuid *node, struct wr_err *err)
+store_sentinel(int fd, const struct wr_uuid *id, const struct wr_uuid *node, uint64_t reserve,
+	       struct wr_err *err)
 {
 	WR_SCOPED(wr_json_freep) json_t *o = json_object();
 
@@ -197,17 +166,19 @@ store_sentinel(int fd, const struct wr_uuid *id, const struct wr_uuid *node, str
 	wr_json_u64(o, "min_reader", WR_VOLUME_FORMAT);
 	wr_json_str(o, "id", id->s);
 	wr_json_str(o, "node", node->s);
+	if (reserve)
+		wr_json_u64(o, "reserve", reserve);
 	return wr_file_store(fd, "volume.json", o, WR_FILE_MAX, 0644, true, err);
 }
 
 /* Whose is it?  A sentinel of ours is taken up, an empty directory gets one. */
 static int
-claim(const struct wr_node *n, int fd, struct wr_volume *v, struct wr_err *err)
+claim(const struct wr_node *n, int fd, uint64_t reserve, struct wr_volume *v, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
 	struct wr_uuid owner;
 
-	if (wr_sentinel_load(fd, v->path, &v->id, &owner, &why) == 0) {
+	if (wr_sentinel_load(fd, v->path, &v->id, &owner, &v->reserve_bytes, &why) == 0) {
 		if (!strcmp(owner.s, n->id.s))
 			return 0;
 		wr_err_set(err, WR_E_DENIED,
@@ -225,7 +196,8 @@ claim(const struct wr_node *n, int fd, struct wr_volume *v, struct wr_err *err)
 		return -1;
 	wr_uuid_new(&v->id);
 	wr_crash_point("init.sentinel");
-	return store_sentinel(fd, &v->id, &n->id, err);
+	v->reserve_bytes = reserve;
+	return store_sentinel(fd, &v->id, &n->id, reserve, err);
 }
 
 static int
@@ -243,7 +215,7 @@ fill_volume(int fd, uint64_t reserve_bytes, struct wr_err *err)
 			return -1;
 		wr_crash_point("init.part");
 	}
-	if (make_reserve(fd, reserve_bytes, err) < 0)
+	if (wr_room_set_aside(fd, reserve_bytes, err) < 0)
 		return -1;
 	return wr_fsync_dir(fd, ".", err);
 }
@@ -325,12 +297,12 @@ make_volume(const struct wr_node *n, const char *path, uint64_t reserve_bytes,
 	if (fd < 0)
 		return wr_err_sys(err, "volume '%s'", WR_Q(path));
 	v.path = wr_strdup(path);
-	if (claim(n, fd, &v, err) < 0) {
+	if (claim(n, fd, reserve_bytes, &v, err) < 0) {
 		wr_volume_fini(&v);
 		return -1;
 	}
 	wr_crash_point("init.claimed");
-	if (fill_volume(fd, reserve_bytes, err) < 0) {
+	if (fill_volume(fd, v.reserve_bytes, err) < 0) {
 		wr_err_wrap(err, "volume '%s'", WR_Q(path));
 		wr_volume_fini(&v);
 		return -1;

@@ -4,13 +4,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/str.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
+#include "sys/getent.h"
 
 #define SYSTEM_CONFIG "/etc/warren/warren.conf"
 #define SYSTEM_STATE "/var/lib/warren"
@@ -108,26 +108,27 @@ wr_node_paths(struct wr_node *n, const char *root, struct wr_err *err)
 int
 wr_node_user(const char *user, uid_t *out_uid, gid_t *out_gid, struct wr_err *err)
 {
-	struct passwd pw, *found = NULL;
-	WR_SCOPED(wr_freep) char *room = wr_malloc(64u << 10);
+	struct wr_getent_entry e;
 	uint64_t number;
-	int rc = getpwnam_r(user, &pw, room, 64u << 10, &found);
+	enum wr_getent_answer rc;
 
-	if (found) {
-		*out_uid = pw.pw_uid;
-		*out_gid = pw.pw_gid;
-		return 0;
-	}
 	/* A bare number serves where there is no account, as in containers and tests. */
 	if (wr_parse_u64(user, &number, NULL) == 0 && number > 0 && number < UINT32_MAX) {
 		*out_uid = (uid_t)number;
 		*out_gid = (gid_t)number;
 		return 0;
 	}
-	if (rc != 0 && rc != ENOENT && rc != ESRCH) {
-		errno = rc;
-		return wr_err_sys(err, "look up user '%s'", WR_Q(user));
+	rc = wr_getent_by_name(false, user, &e);
+	/* Nodes are opened by processes that live on. */
+	wr_getent_end();
+	if (rc == WR_GETENT_FOUND) {
+		*out_uid = e.id;
+		*out_gid = e.gid;
+		return 0;
 	}
+	if (rc == WR_GETENT_FAILED)
+		return wr_err_set(err, WR_E_BUSY, "look up user '%s': %s", WR_Q(user),
+				  wr_getent_why());
 	wr_err_set(err, WR_E_NOT_FOUND, "there is no user '%s' to own the repositories",
 		   WR_Q(user));
 	return wr_err_hint(err,
@@ -328,7 +329,7 @@ wr_node_set_fleet(struct wr_node *n, const struct wr_uuid *fleet, uint32_t inc, 
 
 int
 wr_sentinel_load(int fd, const char *path, struct wr_uuid *out_id, struct wr_uuid *out_node,
-		 struct wr_err *err)
+		 uint64_t *out_reserve, struct wr_err *err)
 {
 	WR_SCOPED(wr_json_freep)
 	json_t *o = wr_file_load(fd, "volume.json", WR_FILE_MAX, "format", UINT64_MAX, err);
@@ -348,6 +349,7 @@ wr_sentinel_load(int fd, const char *path, struct wr_uuid *out_id, struct wr_uui
 	if (!wr_uuid_parse(wr_json_get_str(o, "id", ""), out_id) ||
 	    !wr_uuid_parse(wr_json_get_str(o, "node", ""), out_node))
 		return wr_err_set(err, WR_E_CORRUPT, "'volume.json' names no volume or no node");
+	*out_reserve = wr_json_get_u64(o, "reserve", 0);
 	return 0;
 }
 
@@ -362,7 +364,8 @@ no_volume(const struct wr_volume *v, struct wr_err *err)
 
 /* The directory at the volume's path, which must be this node's volume: a descriptor. */
 static int
-open_checked(const struct wr_node *n, const struct wr_volume *v, struct wr_err *err)
+open_checked(const struct wr_node *n, const struct wr_volume *v, uint64_t *out_reserve,
+	     struct wr_err *err)
 {
 	WR_SCOPED(wr_closep) int fd = open(v->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct wr_err why = WR_ERR_INIT;
@@ -373,7 +376,7 @@ open_checked(const struct wr_node *n, const struct wr_volume *v, struct wr_err *
 		wr_err_sys(err, "volume '%s'", WR_Q(v->path));
 		return errno == ENOENT || errno == ENOTDIR ? no_volume(v, err) : -1;
 	}
-	if (wr_sentinel_load(fd, v->path, &id, &node, &why) < 0) {
+	if (wr_sentinel_load(fd, v->path, &id, &node, out_reserve, &why) < 0) {
 		if (why.code == WR_E_NOT_FOUND) {
 			wr_err_set(err, WR_E_NOT_FOUND,
 				   "volume '%s' has no volume.json: is its file system mounted?",
@@ -419,7 +422,7 @@ open_part(const struct wr_volume *v, const char *name, struct wr_err *err)
 int
 wr_volume_open(const struct wr_node *n, struct wr_volume *v, struct wr_err *err)
 {
-	v->fd = open_checked(n, v, err);
+	v->fd = open_checked(n, v, &v->reserve_bytes, err);
 	if (v->fd < 0)
 		return -1;
 	v->projects_fd = open_part(v, "projects", err);
@@ -434,7 +437,8 @@ wr_node_check_volumes(struct wr_node *n, struct wr_err *err)
 {
 	for (size_t i = 0; i < n->volume_count; i++) {
 		const struct wr_volume *v = &n->volume[i];
-		WR_SCOPED(wr_closep) int fd = open_checked(n, v, err);
+		uint64_t reserve;
+		WR_SCOPED(wr_closep) int fd = open_checked(n, v, &reserve, err);
 		struct stat now, held;
 
 		if (fd < 0)

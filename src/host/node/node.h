@@ -11,7 +11,7 @@
  *   STATE/node.lock (who changes node.json)
  *   STATE/node.db   STATE/lock (the daemon's)   STATE/control/ID   STATE/op/OPID/   STATE/log/ID
  *   RUN/warren.sock   RUN/run/ID.json (keepers)
- *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node"}   VOLUME/reserve
+ *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node","reserve"}   VOLUME/reserve, reserve.d
  *   VOLUME/projects/{ID,.stage,.trash}   VOLUME/repos/{ID,.trash}
  * repos/ID/conf/{settings,state}.json, lock
  */
@@ -30,7 +30,7 @@
 struct wr_config {
 	char *home_pattern; /* [node] home = /home/{name} */
 	char *admins;       /* [node] admins = "root" plus names or uids, comma separated */
-	uint32_t uid_first, uid_last; /* [node] uid_range = 700000-799999 */
+	uint32_t uid_first, uid_last; /* [node] uid_range = 2100000000-2100999999 */
 	char *listen_socket;          /* NULL: RUN/warren.sock. [node] socket_mode = 0666 */
 	uint32_t socket_mode;
 	/* [listen] api, peer: HOST:PORT; name: names and addresses; NULL: none. See wr_reach. */
@@ -49,11 +49,20 @@ struct wr_config {
 	uint64_t replica_retry_max; /* [replica] retry_max = 10min */
 	uint32_t replica_uid_first, replica_uid_last; /* [replica] uids = 1000-4294967294 */
 	uint64_t replica_max_size; /* [replica] max_size = 0: bytes of one repository */
+	uint64_t replica_tree_after; /* [replica] tree_after = 10min */
+	uint64_t hub_creates;        /* [hub] creates = 1000: of another node, within an hour */
 	uint64_t replica_parallel; /* [replica] parallel = 4: incoming transfers */
 	uint64_t op_keep;          /* [op] keep = 20 */
+	char *identity_driver;     /* [identity] driver = range: of new projects */
+	char *identity_accounts;   /* [identity] accounts = auto | userdb | passwd | none */
+	char *identity_userdb;     /* [identity] userdb, etc: directories; NULL: the usual */
+	char *identity_etc;
+	char *volume_quota; /* [volume] quota = auto | btrfs | prjquota | none */
+	uint32_t volume_mark[3]; /* [volume] marks = 85,92,97: percent, ascending; see room.h */
 	char *hook_started,
 	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */
 	char *cgroup;        /* [runner] cgroup = auto | none | /path */
+	uint64_t work_rate;  /* [work] rate = 0: bytes/s of one save or restore, 0: no bound */
 	uint64_t front_idle; /* [front] idle = 60s: then the front of a user ends */
 };
 /* Every key with its text form, default, help: for `config get`, the man page and the test that
@@ -80,6 +89,14 @@ bool wr_hostport_parse(const char *s, char host[WR_HOST_SIZE], uint16_t *out_por
  * name or address (then *at stays). */
 bool wr_host_next(const char **at, char host[WR_HOST_SIZE]);
 
+/* One name or address as the fleet record spells it: lower case, addresses as inet_ntop does. */
+void wr_host_spell(const char *host, char out[WR_HOST_SIZE]);
+/* All of them so, each once, commas between. False: they are longer than size allows; those that
+ * have room are there. */
+bool wr_names_spell(const char *const *name, size_t count, char *out, size_t size);
+/* Does such a list have the host, however that is spelled? */
+bool wr_names_have(const char *names, const char *host);
+
 struct wr_node;
 /* What stands in certificates and in the fleet record, from [listen]: names as given, else the
  * hosts listened at if they are no wildcards, else the node's name. */
@@ -97,6 +114,7 @@ struct wr_volume {
 	struct wr_uuid id;
 	char *path;
 	int fd, projects_fd, repos_fd;
+	uint64_t reserve_bytes; /* as volume.json has it; 0: by the size of the file system */
 };
 struct wr_node {
 	char *root; /* --root, absolute; NULL: the system's places */
@@ -120,7 +138,7 @@ struct wr_node_init {
 	const char *root, *dc, *name, *user; /* user NULL: "warren" when root */
 	const char *volume;                  /* path of the first volume */
 	bool allow_root_fs;
-	uint64_t reserve_bytes; /* 0: 1 % of the file system, 64 MiB .. 1 GiB */
+	uint64_t reserve_bytes; /* 0: by the size of the file system, see room.h */
 };
 /* Make STATE, RUN and the first volume. WR_E_EXISTS: there is a node already; WR_E_DENIED: the root
  * file system (hint:
@@ -183,9 +201,8 @@ void wr_place_of_fini(struct wr_place_of *p);
  * then tree_vol = repo_vol. */
 int wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of *out,
 		     struct wr_err *err);
-/* Do other nodes' objects still go onto its volume (p NULL or not found: onto any)? Above this mark
- * only what is saved here does. */
-#define WR_VOLUME_MARK_PERCENT 95
+/* Do other nodes' objects still go onto its volume?  p NULL or not found: is there a volume that
+ * takes a new copy? By the marks, see room.h. */
 bool wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p);
 /* That mark as bytes that stay free on its repository's volume. */
 uint64_t wr_volume_mark_free(const struct wr_node *n, const struct wr_place_of *p);
@@ -275,5 +292,26 @@ struct wr_oplog;
 int wr_oplog_begin(int dirfd, const char *name, struct wr_oplog **out, int *out_fd,
 		   struct wr_err *err);
 void wr_oplog_end(struct wr_oplog *l);
+
+/* ---- side branches that may be here alone (sides.c) ---- */
+
+bool wr_sides_marked(struct wr_node *n, const struct wr_uuid *project);
+int wr_sides_mark(struct wr_node *n, const struct wr_uuid *project,
+		  struct wr_err *err); /* durable */
+int wr_sides_clear(struct wr_node *n, const struct wr_uuid *project, struct wr_err *err);
+/* All that are marked; *out is the caller's. */
+int wr_sides_list(struct wr_node *n, struct wr_uuid **out, size_t *out_count, struct wr_err *err);
+
+/* ---- damaged copies (damage.c) ---- */
+
+bool wr_damage_is(struct wr_node *n, const struct wr_uuid *project);
+/* packs: names of those that are damaged; NULL, or too many: none is to be trusted. Durable. */
+int wr_damage_set(struct wr_node *n, const struct wr_uuid *project, const json_t *packs,
+		  struct wr_err *err);
+int wr_damage_clear(struct wr_node *n, const struct wr_uuid *project, struct wr_err *err);
+/* New reference; NULL: trust none. */
+json_t *wr_damage_packs(struct wr_node *n, const struct wr_uuid *project);
+/* All that are marked; *out is the caller's. */
+int wr_damage_list(struct wr_node *n, struct wr_uuid **out, size_t *out_count, struct wr_err *err);
 
 #endif

@@ -36,9 +36,12 @@ struct wr_node *wr_node_new(void);
 void wr_volume_fini(struct wr_volume *v);
 void wr_volume_append(struct wr_node *n, const struct wr_volume *taken);
 
-/* The sentinel in the directory fd. WR_E_NOT_FOUND: there is none. */
+/* The sentinel in the directory fd. WR_E_NOT_FOUND: there is none. *out_reserve: as it was asked
+ * for; 0: by the size of the file system. */
 int wr_sentinel_load(int fd, const char *path, struct wr_uuid *out_id, struct wr_uuid *out_node,
-		     struct wr_err *err);
+		     uint64_t *out_reserve, struct wr_err *err);
+/* All of a new volume's reserve, or an error (room.c). */
+int wr_room_set_aside(int fd, uint64_t wanted, struct wr_err *err);
 /* Open it and look at its sentinel; descriptors are set. */
 int wr_volume_open(const struct wr_node *n, struct wr_volume *v, struct wr_err *err);
 

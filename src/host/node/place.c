@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "host/node/room.h"
 #include "sys/fs.h"
 
 void
@@ -103,18 +104,12 @@ wr_conf_fd(struct wr_place_of *p, struct wr_err *err)
 	return p->conf_fd;
 }
 
-/* Used by others than root, as df shows it. */
 static bool
-has_room(const struct wr_volume *v)
+is_below(const struct wr_volume *v, unsigned percent)
 {
-	struct statvfs st;
-	uint64_t used, all;
+	struct wr_room r;
 
-	if (fstatvfs(v->repos_fd, &st) < 0)
-		return false;
-	used = (uint64_t)st.f_blocks - st.f_bfree;
-	all = used + st.f_bavail;
-	return all > 0 && used * 100 / all < WR_VOLUME_MARK_PERCENT;
+	return wr_room_look(v, &r, NULL) == 0 && r.permille < percent * 10;
 }
 
 uint64_t
@@ -126,16 +121,16 @@ wr_volume_mark_free(const struct wr_node *n, const struct wr_place_of *p)
 	if (fstatvfs(n->volume[p->repo_vol].repos_fd, &st) < 0)
 		return 0;
 	all = (uint64_t)st.f_blocks - st.f_bfree + st.f_bavail;
-	return all / 100 * (100 - WR_VOLUME_MARK_PERCENT) * st.f_frsize;
+	return all / 100 * (100 - wr_mark_copies_percent(&n->config)) * st.f_frsize;
 }
 
 bool
 wr_volume_takes(const struct wr_node *n, const struct wr_place_of *p)
 {
 	if (p && p->node)
-		return has_room(&n->volume[p->repo_vol]);
+		return is_below(&n->volume[p->repo_vol], wr_mark_copies_percent(&n->config));
 	for (size_t i = 0; i < n->volume_count; i++)
-		if (has_room(&n->volume[i]))
+		if (is_below(&n->volume[i], wr_mark_percent(&n->config, WR_MARK_NEW)))
 			return true;
 	return false;
 }

@@ -92,6 +92,56 @@ wr_host_next(const char **at, char host[WR_HOST_SIZE])
 	return true;
 }
 
+void
+wr_host_spell(const char *host, char out[WR_HOST_SIZE])
+{
+	struct in6_addr v6;
+	struct in_addr v4;
+	size_t i;
+
+	if (inet_pton(AF_INET6, host, &v6) == 1 && inet_ntop(AF_INET6, &v6, out, WR_HOST_SIZE))
+		return;
+	if (inet_pton(AF_INET, host, &v4) == 1 && inet_ntop(AF_INET, &v4, out, WR_HOST_SIZE))
+		return;
+	for (i = 0; host[i] && i < WR_HOST_SIZE - 1; i++)
+		out[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] - 'A' + 'a' : host[i]);
+	out[i] = '\0';
+}
+
+bool
+wr_names_have(const char *names, const char *host)
+{
+	char want[WR_HOST_SIZE], is[WR_HOST_SIZE];
+
+	wr_host_spell(host, want);
+	while (wr_host_next(&names, is))
+		if (!strcmp(is, want))
+			return true;
+	return false;
+}
+
+bool
+wr_names_spell(const char *const *name, size_t count, char *out, size_t size)
+{
+	char host[WR_HOST_SIZE];
+	bool all = true;
+
+	*out = '\0';
+	for (size_t i = 0; i < count; i++) {
+		size_t used = strlen(out);
+
+		wr_host_spell(name[i], host);
+		if (wr_names_have(out, host))
+			continue;
+		if (used + strlen(host) + 2 > size) {
+			all = false;
+			continue;
+		}
+		snprintf(out + used, size - used, "%s%s", used ? "," : "", host);
+	}
+	return all;
+}
+
 /* ---- the node's own ---- */
 
 static void

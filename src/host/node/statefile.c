@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/node/room.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -85,9 +86,17 @@ wr_status_store(struct wr_place_of *p, const struct wr_status *s, bool durable, 
 	if (fd < 0)
 		return -1;
 	o = wr_status_json(s);
-	if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, durable, &why) == 0 ||
-	    (why.code == WR_E_NOSPACE && store_in_place(fd, o) == 0))
+	if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, durable, &why) == 0)
 		return 0;
+	if (why.code == WR_E_NOSPACE) {
+		if (durable) {
+			wr_room_make(&p->node->volume[p->repo_vol]);
+			if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, true, &why) == 0)
+				return 0;
+		}
+		if (store_in_place(fd, o) == 0)
+			return 0;
+	}
 	if (err)
 		*err = why;
 	return wr_err_wrap(err, "state of project %s", p->id.s);

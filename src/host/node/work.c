@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "host/node/room.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
 
@@ -204,6 +205,7 @@ wr_work_store(struct wr_node *n, const struct wr_uuid *id, const struct wr_work 
 {
 	WR_SCOPED(wr_freep) char *name = record_name(id);
 	WR_SCOPED(wr_json_freep) json_t *o = json_object();
+	struct wr_err why = WR_ERR_INIT;
 
 	wr_json_u64(o, "format", WR_NODE_FORMAT);
 	wr_json_str(o, "base", w->base);
@@ -217,8 +219,16 @@ wr_work_store(struct wr_node *n, const struct wr_uuid *id, const struct wr_work 
 	wr_json_bool(o, "purged", w->purged);
 	wr_crash_point("work.store");
 	/* DURABLE: what comes next relies on it. */
-	if (wr_file_store(n->state_fd, name, o, WR_FILE_MAX, 0600, true, err) < 0)
-		return wr_err_wrap(err, "work record '%s/%s'", WR_Q(n->state_path), name);
+	if (wr_file_store(n->state_fd, name, o, WR_FILE_MAX, 0600, true, &why) < 0) {
+		if (why.code == WR_E_NOSPACE)
+			wr_room_make_state(n);
+		if (why.code != WR_E_NOSPACE ||
+		    wr_file_store(n->state_fd, name, o, WR_FILE_MAX, 0600, true, &why) < 0) {
+			if (err)
+				*err = why;
+			return wr_err_wrap(err, "work record '%s/%s'", WR_Q(n->state_path), name);
+		}
+	}
 	wr_crash_point("work.stored");
 	return 0;
 }

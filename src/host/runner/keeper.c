@@ -4,6 +4,12 @@
  * bounded log and writes down how the command ended.  It ends when none of its children is left.
  * It holds no memory that output or processes could make grow, and reads nothing that users write
  * but their output, as bytes.
+ *
+ * Where others vote on the project it also watches the lease (lease.c): past its end, and not
+ * renewed, it freezes all processes.  Thawing is for the daemon, which knows who may run.
+ *
+ *   no lease --- looked for every 10 s --- a lease: looked at again at its end
+ *     its end has passed ---> RUN/frozen/ID.about, freeze, RUN/frozen/ID, a line in the log; once
  */
 #include "host/runner/runner.h"
 
@@ -14,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +30,12 @@
 #include "sys/sandbox.h"
 
 #define CHUNK (64u << 10)
+#define SECOND_NS UINT64_C(1000000000)
+/* How often a first lease is looked for: the project gets other voters while it runs. It is one
+ * that lasts longer than that. */
+#define LOOK_NS (10 * SECOND_NS)
+/* After a freeze that failed. */
+#define AGAIN_NS (SECOND_NS / 2)
 
 struct keeper {
 	struct wr_uuid id;
@@ -30,8 +43,14 @@ struct keeper {
 	char *record_name;
 	bool has_cgroup; /* asked first: later its number may be another file's */
 	pid_t main;      /* 0: not there, or reaped */
-	int out_fd;      /* the command's output; -1: all writers are gone */
-	int log_fd;      /* -1: cannot be written */
+	struct wr_proc_id main_id;
+	uid_t by_uid;        /* (uid_t)-1: what has the uid need not be the project's */
+	uint64_t frozen_for; /* the lease at whose end it froze */
+	struct wr_frozen frozen;
+	bool mark_due; /* all stand still, and RUN/frozen does not say so yet */
+	bool failed;   /* to freeze; told */
+	int out_fd;    /* the command's output; -1: all writers are gone */
+	int log_fd;    /* -1: cannot be written */
 	uint64_t log_len;
 	char tail[TAIL_MAX]; /* the newest bytes of output, as a ring */
 	uint64_t tail_total;
@@ -127,18 +146,24 @@ halve_log(struct keeper *k)
 }
 
 static void
-keep_output(struct keeper *k, size_t len)
+add_to_log(struct keeper *k, const void *p, size_t len)
 {
-	for (size_t i = len > TAIL_MAX ? len - TAIL_MAX : 0; i < len; i++)
-		k->tail[(k->tail_total + i) % TAIL_MAX] = (char)k->chunk[i];
-	k->tail_total += len;
 	if (k->log_fd < 0)
 		return;
 	if (k->log_len + len > LOG_MAX && k->log_len >= LOG_MAX / 2)
 		halve_log(k);
 	/* A full disk costs output, never the processes. */
-	if (k->log_fd >= 0 && wr_write_all(k->log_fd, k->chunk, len) == 0)
+	if (k->log_fd >= 0 && wr_write_all(k->log_fd, p, len) == 0)
 		k->log_len += len;
+}
+
+static void
+keep_output(struct keeper *k, size_t len)
+{
+	for (size_t i = len > TAIL_MAX ? len - TAIL_MAX : 0; i < len; i++)
+		k->tail[(k->tail_total + i) % TAIL_MAX] = (char)k->chunk[i];
+	k->tail_total += len;
+	add_to_log(k, k->chunk, len);
 }
 
 /* false: nothing there now. */
@@ -244,9 +269,9 @@ start_command(struct keeper *k, struct wr_err *err)
 	    .gid = gid,
 	    .groups = &gid,
 	    .group_count = 1,
+	    .deny = (unsigned)wr_json_get_u64(k->job, "deny", 0),
 	};
 	struct wr_spawn s = WR_SPAWN_INIT;
-	struct wr_proc_id main_id;
 	int p[2], rc;
 
 	for (size_t i = 0; i < env_count; i++)
@@ -274,10 +299,77 @@ start_command(struct keeper *k, struct wr_err *err)
 	if (rc < 0)
 		return -1;
 	/* It cannot be gone: nobody but us reaps it. */
-	if (wr_proc_id_of(k->main, &main_id, err) < 0)
+	if (wr_proc_id_of(k->main, &k->main_id, err) < 0)
 		return -1;
-	wr_json_str(k->record, "main", wr_proc_format(&main_id).s);
+	wr_json_str(k->record, "main", wr_proc_format(&k->main_id).s);
 	return 0;
+}
+
+/* ---- the lease ---- */
+
+/* The lease that ended at until_ns was not renewed. false: not all stand still. */
+static bool
+freeze(struct keeper *k, int run_fd, uint64_t until_ns)
+{
+	struct wr_err err = WR_ERR_INIT;
+	WR_SCOPED(wr_freep) char *line = NULL;
+
+	k->frozen = (struct wr_frozen){.since = wr_clock_wall().s, .by_keeper = true};
+	snprintf(k->frozen.why, sizeof(k->frozen.why),
+		 "its lease ended, and no daemon was there to renew it");
+	/* Where there is no room for a mark it follows when there is. */
+	(void)wr_frozen_about(run_fd, &k->id, &k->frozen, NULL);
+	if (wr_keeper_freeze(&k->id, &k->main_id, k->has_cgroup ? KEEPER_CGROUP : -1, k->by_uid,
+			     &err) < 0) {
+		line = wr_asprintf("[warren: not frozen, but tried again: %s]\n", err.msg);
+		if (!k->failed)
+			add_to_log(k, line, strlen(line));
+		k->failed = true;
+		return false;
+	}
+	k->failed = false;
+	k->frozen_for = until_ns;
+	k->mark_due = true;
+	line = wr_asprintf("[warren: frozen: %s]\n", k->frozen.why);
+	add_to_log(k, line, strlen(line));
+	return true;
+}
+
+/* The mark that tells the next daemon, once there is something to tell. */
+static void
+mark(struct keeper *k, int run_fd)
+{
+	k->mark_due = wr_frozen_done(run_fd, &k->id, NULL) < 0 &&
+		      (wr_frozen_about(run_fd, &k->id, &k->frozen, NULL) < 0 ||
+		       wr_frozen_done(run_fd, &k->id, NULL) < 0);
+}
+
+/* Gives the time of the next look. */
+static uint64_t
+look(struct keeper *k)
+{
+	uint64_t until = wr_run_lease_load(KEEPER_RUN, &k->id), now = wr_clock_boot_ns();
+	WR_SCOPED(wr_closep) int run_fd = -1;
+	bool still = true;
+
+	if (until > now && !k->mark_due)
+		return until;
+	if ((until && until <= now && until != k->frozen_for) || k->mark_due)
+		run_fd = wr_open_dir(KEEPER_RUN, "..");
+	if (until && until <= now && until != k->frozen_for)
+		still = freeze(k, run_fd, until);
+	if (k->mark_due)
+		mark(k, run_fd);
+	return now + (still ? LOOK_NS : AGAIN_NS);
+}
+
+static void
+look_at(int timer_fd, uint64_t at_ns)
+{
+	const struct itimerspec t = {
+	    .it_value = {(time_t)(at_ns / SECOND_NS), (long)(at_ns % SECOND_NS)}};
+
+	(void)timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &t, NULL); /* cannot fail with that */
 }
 
 /* ---- the whole ---- */
@@ -321,18 +413,22 @@ begin_record(struct keeper *k, struct wr_err *err)
 }
 
 static void
-watch(struct keeper *k, int signal_fd)
+watch(struct keeper *k, int signal_fd, int timer_fd)
 {
+	look_at(timer_fd, look(k));
 	while (reap(k)) {
-		struct pollfd p[2] = {{.fd = signal_fd, .events = POLLIN},
-				      {.fd = k->out_fd, .events = POLLIN}};
+		struct pollfd p[3] = {{.fd = signal_fd, .events = POLLIN},
+				      {.fd = k->out_fd, .events = POLLIN},
+				      {.fd = timer_fd, .events = POLLIN}};
 		struct signalfd_siginfo drop[16];
 
-		(void)poll(p, 2, -1); /* EINTR: look again */
+		(void)poll(p, 3, -1); /* EINTR: look again */
 		if (p[0].revents)
 			(void)!read(signal_fd, drop, sizeof(drop)); /* reap asks for all */
 		if (p[1].revents)
 			(void)copy_output(k);
+		if (p[2].revents)
+			look_at(timer_fd, look(k)); /* setting it makes it unreadable */
 	}
 	for (unsigned i = 0; i < 16 && copy_output(k); i++)
 		;
@@ -342,6 +438,7 @@ static int
 keep(struct keeper *k, struct wr_err *err)
 {
 	WR_SCOPED(wr_closep) int signal_fd = -1;
+	WR_SCOPED(wr_closep) int timer_fd = -1;
 	sigset_t chld;
 	json_t *o;
 
@@ -351,6 +448,10 @@ keep(struct keeper *k, struct wr_err *err)
 	signal_fd = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signal_fd < 0)
 		return wr_err_sys(err, "wait for signals");
+	/* Leases count by this clock, which goes on while the machine sleeps. */
+	timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (timer_fd < 0)
+		return wr_err_sys(err, "make a timer");
 	if (load_job(k, err) < 0 || begin_record(k, err) < 0)
 		return -1;
 	open_log(k);
@@ -359,9 +460,12 @@ keep(struct keeper *k, struct wr_err *err)
 	o = json_object();
 	wr_json_str(o, "started", wr_json_get_str(k->record, "main", ""));
 	tell(o);
+	k->by_uid = wr_json_get_bool(k->job, "by_uid", false)
+			? (uid_t)wr_json_get_u64(k->job, "uid", 0)
+			: (uid_t)-1;
 	/* The token and the rest are the command's now. */
 	json_decref(wr_steal(&k->job));
-	watch(k, signal_fd);
+	watch(k, signal_fd, timer_fd);
 	return 0;
 }
 

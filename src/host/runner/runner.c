@@ -23,7 +23,6 @@
 #include "sys/clock.h"
 #include "sys/fs.h"
 
-#define SLICE "warren-projects.slice"
 /* Keepers live in a group of their own: freezing or ending a project's group spares them. */
 #define KEEPERS "keepers"
 
@@ -47,26 +46,6 @@ struct run {
 	struct wr_proc_id keeper, main;
 	json_t *record; /* NULL: none that can be read */
 };
-
-static int
-open_slice(const struct wr_node *n, struct wr_err *err)
-{
-	const char *where = n->config.cgroup;
-	WR_SCOPED(wr_closep) int parent = -1;
-	int fd;
-
-	if (!where || !strcmp(where, "none"))
-		return -1;
-	if (!strcmp(where, "auto"))
-		return wr_cgroup_open(SLICE, NULL);
-	parent = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (parent < 0)
-		return wr_err_sys(err, "control group '%s'", WR_Q(where));
-	if (mkdirat(parent, SLICE, 0755) < 0 && errno != EEXIST)
-		return wr_err_sys(err, "make control group '%s/%s'", WR_Q(where), SLICE);
-	fd = wr_open_dir(parent, SLICE);
-	return fd < 0 ? wr_err_sys(err, "open control group '%s/%s'", WR_Q(where), SLICE) : fd;
-}
 
 static int
 open_run_dir(const struct wr_node *n, struct wr_err *err)
@@ -93,14 +72,20 @@ load_record(struct run *r)
 	(void)wr_proc_parse(wr_json_get_str(r->record, "main", ""), &r->main);
 }
 
+/* Never root's, our own, or that of the repositories: those are not the project's alone. */
+static bool
+may_ask_uid(const struct wr_node *n, uid_t uid, bool exclusive)
+{
+	return exclusive && geteuid() == 0 && uid != 0 && uid != getuid() && uid != n->uid;
+}
+
 static void
 run_init(struct run *r, struct wr_node *n, const struct wr_uuid *id, uid_t uid, bool exclusive)
 {
 	*r = (struct run){.node = n, .id = id->s, .by_uid = (uid_t)-1};
-	r->slice_fd = open_slice(n, NULL);
+	r->slice_fd = wr_run_slice(n, NULL);
 	r->group = r->slice_fd >= 0 && faccessat(r->slice_fd, id->s, F_OK, 0) == 0;
-	/* Never root's, our own, or that of the repositories: those are not the project's alone. */
-	if (exclusive && geteuid() == 0 && uid != 0 && uid != getuid() && uid != n->uid)
+	if (may_ask_uid(n, uid, exclusive))
 		r->by_uid = uid;
 	load_record(r);
 }
@@ -272,6 +257,8 @@ job_of(const struct wr_runner_start *o)
 	wr_json_u64(job, "uid", o->uid);
 	wr_json_u64(job, "gid", o->gid);
 	wr_json_bool(job, "set_ids", o->node->root_mode);
+	wr_json_bool(job, "by_uid", may_ask_uid(o->node, o->uid, o->exclusive));
+	wr_json_u64(job, "deny", o->deny);
 	wr_json_str(job, "home", o->home);
 	wr_json_str(job, "command", o->command);
 	env = wr_json_array(job, "env");
@@ -319,7 +306,7 @@ static int
 make_groups(const struct wr_runner_start *o, int *out_own, int *out_keepers, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
-	WR_SCOPED(wr_closep) int slice = open_slice(o->node, &why);
+	WR_SCOPED(wr_closep) int slice = wr_run_slice(o->node, &why);
 	WR_SCOPED(wr_closep) int own = -1;
 
 	if (slice < 0) {
@@ -329,9 +316,12 @@ make_groups(const struct wr_runner_start *o, int *out_own, int *out_keepers, str
 			*err = why;
 		return -1;
 	}
+	(void)wr_cgroup_enable(slice, false); /* mostly the daemon did */
 	own = wr_cgroup_make(slice, o->id.s, err);
 	if (own < 0)
 		return -1;
+	/* Before anything is in it. What cannot be limited runs all the same. */
+	(void)wr_cgroup_limit(own, &o->limits);
 	*out_keepers = wr_cgroup_make(slice, KEEPERS, err);
 	if (*out_keepers < 0)
 		return -1;
@@ -696,31 +686,55 @@ wr_runner_stop(struct wr_node *n, const struct wr_uuid *id, uid_t uid, bool excl
 	return tidy(&r, err);
 }
 
+static int
+freeze(const struct run *r, bool frozen, struct wr_err *err)
+{
+	struct crowd all WR_SCOPED(crowd_fini) = {0};
+	struct crowd in_group WR_SCOPED(crowd_fini) = {0};
+
+	if (r->group) {
+		pid_t *pids = NULL;
+		size_t count;
+
+		if (wr_cgroup_freeze(r->slice_fd, r->id, frozen, err) < 0)
+			return -1;
+		count = wr_cgroup_pids(r->slice_fd, r->id, &pids);
+		crowd_add(&in_group, r, pids, count);
+	}
+	if (frozen) {
+		all = halt(r, &in_group);
+		return 0;
+	}
+	all = gather(r);
+	for (size_t i = 0; i < all.count; i++)
+		if (!crowd_has(&in_group, all.p[i].pid))
+			(void)wr_proc_signal(&all.p[i], SIGCONT);
+	return 0;
+}
+
 int
 wr_runner_freeze(struct wr_node *n, const struct wr_uuid *id, uid_t uid, bool exclusive,
 		 bool frozen, struct wr_err *err)
 {
 	struct run r WR_SCOPED(run_fini);
-	struct crowd all WR_SCOPED(crowd_fini) = {0};
-	struct crowd in_group WR_SCOPED(crowd_fini) = {0};
 
 	run_init(&r, n, id, uid, exclusive);
-	if (r.group) {
-		pid_t *pids = NULL;
-		size_t count;
+	return freeze(&r, frozen, err);
+}
 
-		if (wr_cgroup_freeze(r.slice_fd, r.id, frozen, err) < 0)
-			return -1;
-		count = wr_cgroup_pids(r.slice_fd, r.id, &pids);
-		crowd_add(&in_group, &r, pids, count);
+int
+wr_keeper_freeze(const struct wr_uuid *id, const struct wr_proc_id *main, int cgroup_fd,
+		 uid_t by_uid, struct wr_err *err)
+{
+	struct run r WR_SCOPED(run_fini) = {
+	    .id = id->s, .slice_fd = -1, .by_uid = by_uid, .main = *main};
+
+	if (wr_proc_id_of(getpid(), &r.keeper, err) < 0)
+		return -1;
+	if (cgroup_fd >= 0) {
+		/* Groups are found by name below the slice. */
+		r.slice_fd = wr_open_dir(cgroup_fd, "..");
+		r.group = r.slice_fd >= 0 && faccessat(r.slice_fd, r.id, F_OK, 0) == 0;
 	}
-	if (frozen) {
-		all = halt(&r, &in_group);
-		return 0;
-	}
-	all = gather(&r);
-	for (size_t i = 0; i < all.count; i++)
-		if (!crowd_has(&in_group, all.p[i].pid))
-			(void)wr_proc_signal(&all.p[i], SIGCONT);
-	return 0;
+	return freeze(&r, true, err);
 }

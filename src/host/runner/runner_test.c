@@ -6,11 +6,13 @@
 #include "host/runner/runner.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "host/node/test_node.h"
+#include "host/runner/keeper_int.h"
 #include "sys/cgroup.h"
 #include "sys/clock.h"
 
@@ -573,6 +575,126 @@ test_freeze(void **state)
 	assert_nothing_left();
 }
 
+#define MS UINT64_C(1000000)
+
+static void
+lease_for(uint64_t ms)
+{
+	struct wr_err err = WR_ERR_INIT;
+
+	assert_ok(wr_run_lease_store(node, &id, wr_clock_boot_ns() + ms * MS, &err), &err);
+}
+
+/* RUN/frozen says so; what it says in *out. */
+static bool
+marked(struct wr_frozen *out)
+{
+	WR_SCOPED(wr_closep) int dir = wr_frozen_open(node->run_fd);
+
+	if (faccessat(dir, id.s, F_OK, 0) < 0)
+		return false;
+	wr_frozen_load(dir, id.s, out);
+	return true;
+}
+
+static bool
+stands_still(void)
+{
+	WR_SCOPED(wr_freep) char *before = read_home("beat");
+	WR_SCOPED(wr_freep) char *after = NULL;
+
+	for (int i = 0; i < 20; i++)
+		nap();
+	after = read_home("beat");
+	return !strcmp(before, after);
+}
+
+/* No daemon is there: the keeper sees to it that nothing runs past the lease's end. */
+static void
+test_lease__past_its_end_all_stand_still(void **state WR_UNUSED)
+{
+	WR_SCOPED(wr_freep) char *log = NULL;
+	struct wr_buf text WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+	struct wr_frozen f = {0};
+	struct wr_err err = WR_ERR_INIT;
+
+	lease_for(600);
+	must_start("(while :; do echo x >> beat; sleep 0.01; done) & wait");
+	EVENTUALLY(has("beat"));
+	assert_false(marked(&f));
+	assert_false(stands_still());
+	EVENTUALLY(marked(&f));
+	assert_true(f.by_keeper && f.since > 0 && strstr(f.why, "lease"));
+	assert_true(stands_still());
+	log = wr_asprintf("%s/log/%s", node->state_path, id.s);
+	assert_int_equal(wr_read_file(AT_FDCWD, log, 1 << 20, &text, NULL), 0);
+	wr_buf_add8(&text, 0);
+	assert_non_null(strstr((char *)text.p, "[warren: frozen: its lease ended"));
+	/* The next daemon has another lease: renewed, thawed, and this one ends, too. */
+	wr_frozen_remove(node->run_fd, &id);
+	lease_for(11000); /* a keeper that froze looks every 10 s */
+	assert_ok(wr_runner_freeze(node, &id, uid, true, false, &err), &err);
+	EVENTUALLY(!stands_still());
+	EVENTUALLY(marked(&f));
+	assert_true(stands_still());
+	/* What it froze can be stopped. */
+	wr_frozen_remove(node->run_fd, &id);
+	stop(5);
+	assert_nothing_left();
+}
+
+static void
+test_lease__renewed_in_time_nothing_happens(void **state WR_UNUSED)
+{
+	struct wr_frozen f;
+
+	lease_for(300);
+	must_start("(while :; do echo x >> beat; sleep 0.01; done) & wait");
+	EVENTUALLY(has("beat"));
+	lease_for(60000);
+	for (int i = 0; i < 40; i++)
+		nap();
+	assert_false(stands_still());
+	assert_false(marked(&f));
+	/* It needs none any more: what it had is not missed. */
+	lease_for(200);
+	wr_run_lease_remove(node, &id);
+	assert_false(stands_still());
+	assert_false(marked(&f));
+}
+
+/* One of an earlier boot, cut, or half written is none. */
+static void
+test_lease__damaged(void **state WR_UNUSED)
+{
+	static const size_t at[] = {0, 7, 9, 18, 30};
+	WR_SCOPED(wr_freep) char *name = wr_asprintf("%s.lease", id.s);
+	WR_SCOPED(wr_closep) int dir = wr_open_dir(node->run_fd, "run");
+	struct wr_uuid found;
+	uint64_t until = wr_clock_boot_ns() + 5000 * MS;
+	struct wr_err err = WR_ERR_INIT;
+
+	assert_int_equal(wr_run_lease_load(dir, &id), 0);
+	for (size_t i = 0; i < WR_ARRAY_LEN(at); i++) {
+		WR_SCOPED(wr_closep) int fd = -1;
+		uint8_t b = 0;
+
+		assert_ok(wr_run_lease_store(node, &id, until, &err), &err);
+		assert_int_equal(wr_run_lease_load(dir, &id), until);
+		fd = openat(dir, name, O_RDWR | O_CLOEXEC);
+		assert_int_equal(pread(fd, &b, 1, (off_t)at[i]), 1);
+		b ^= 1;
+		assert_int_equal(pwrite(fd, &b, 1, (off_t)at[i]), 1);
+		assert_int_equal(wr_run_lease_load(dir, &id), 0);
+		assert_int_equal(ftruncate(fd, 31), 0);
+		assert_int_equal(wr_run_lease_load(dir, &id), 0);
+	}
+	assert_true(wr_run_lease_is(name, &found));
+	assert_string_equal(found.s, id.s);
+	assert_false(wr_run_lease_is("x.lease", &found));
+	assert_false(wr_run_lease_is(id.s, &found));
+}
+
 /* Told to go by uid, we never do so with our own, root's or that of the repositories. */
 static void
 test_by_uid(void **state)
@@ -642,14 +764,25 @@ int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    BOTH(test_start_and_stop), BOTH(test_surroundings),
-	    BOTH(test_ends_at_once),   BOTH(test_home_missing),
-	    BOTH(test_end_recorded),   BOTH(test_daemons),
-	    BOTH(test_ignores_term),   BOTH(test_stopped_hear_term),
-	    BOTH(test_fork_storm),     BOTH(test_flood),
-	    BOTH(test_starter_killed), BOTH(test_keeper_killed),
-	    BOTH(test_keeper_signals), BOTH(test_freeze),
-	    BOTH(test_by_uid),         BOTH(test_record__garbage),
+	    BOTH(test_start_and_stop),
+	    BOTH(test_surroundings),
+	    BOTH(test_ends_at_once),
+	    BOTH(test_home_missing),
+	    BOTH(test_end_recorded),
+	    BOTH(test_daemons),
+	    BOTH(test_ignores_term),
+	    BOTH(test_stopped_hear_term),
+	    BOTH(test_fork_storm),
+	    BOTH(test_flood),
+	    BOTH(test_starter_killed),
+	    BOTH(test_keeper_killed),
+	    BOTH(test_keeper_signals),
+	    BOTH(test_freeze),
+	    BOTH(test_by_uid),
+	    BOTH(test_record__garbage),
+	    BOTH(test_lease__past_its_end_all_stand_still),
+	    BOTH(test_lease__renewed_in_time_nothing_happens),
+	    cmocka_unit_test_setup_teardown(test_lease__damaged, setup_none, teardown),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "@keeper"))

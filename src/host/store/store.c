@@ -54,8 +54,19 @@ static const char replicas[] =
     " error TEXT NOT NULL, hint TEXT NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
     "CREATE INDEX replica_behind ON replica(project) WHERE behind_since<>0;";
 
+static const char replica_extras[] =
+    "ALTER TABLE replica ADD COLUMN settings_rev INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE replica ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;";
+
+/* How large projects were half a day ago, and before that: see wr_store_growth_each. */
+static const char growth[] =
+    "CREATE TABLE growth(project TEXT PRIMARY KEY, at INTEGER NOT NULL, tree INTEGER NOT NULL,"
+    " repo INTEGER NOT NULL, before_tree INTEGER NOT NULL, before_repo INTEGER NOT NULL)"
+    " WITHOUT ROWID;"
+    "INSERT INTO growth SELECT id,0,bytes,repo_bytes,bytes,repo_bytes FROM project;";
+
 /* What makes format i + 1 of format i; a new file goes all the way. */
-static const char *const formats[] = {schema, asked_tokens, replicas};
+static const char *const formats[] = {schema, asked_tokens, replicas, replica_extras, growth};
 
 static const struct wr_db_kind kind = {
     .application = 0x5752534eu, /* "WRSN" */

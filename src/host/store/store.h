@@ -72,6 +72,19 @@ int wr_store_proj_by_uid(struct wr_store *s, uint32_t uid, struct wr_proj_row *o
 int wr_store_uid_next(struct wr_store *s, uint32_t first, uint32_t last, uint64_t keep_s,
 		      uint32_t *out, struct wr_err *err);
 
+/* By how much a project's files (as of its saves) and repository grew, within the last day at least
+ * and a day and a half at most. */
+struct wr_growth_row {
+	struct wr_uuid id;
+	char name[64];
+	uint32_t tree_vol, repo_vol;
+	uint64_t tree, repo;
+};
+#define WR_GROWTH_HALF_S (12 * 3600)
+/* Of every project, in no order. As wr_store_proj_each. */
+typedef int (*wr_growth_fn)(void *ctx, const struct wr_growth_row *r, struct wr_err *err);
+int wr_store_growth_each(struct wr_store *s, wr_growth_fn fn, void *ctx, struct wr_err *err);
+
 /* ---- operations ---- */
 
 struct wr_op_row {
@@ -123,6 +136,8 @@ struct wr_replica_row {
 	uint32_t tries;       /* in vain, since then */
 	int64_t next_try;
 	char error[240], hint[240]; /* of the last try; "" = none */
+	uint64_t settings_rev;      /* of the settings that went with that ACK; 0: not known */
+	int64_t latest; /* it has the newest state of that time without its history; 0: no such */
 };
 /* Insert or replace by project and node. */
 int wr_store_replica_put(struct wr_store *s, const struct wr_replica_row *r, struct wr_err *err);

@@ -16,7 +16,8 @@
 #define WR_EVENT_COLUMNS "seq,at,who,project,what,why,detail"
 #define WR_TOKEN_COLUMNS "hash,scope,project,purpose,asked,created,expires,used"
 #define WR_REPLICA_COLUMNS \
-	"project,node,epoch,seq,scan_started,at,behind_since,tries,next_try,error,hint"
+	"project,node,epoch,seq,scan_started,at,behind_since,tries,next_try,error,hint,"           \
+	"settings_rev,latest"
 #define WR_OP_ENDED "state IN ('done','failed','cancelled')"
 
 /* Every statement there is; prepared when first used, then kept. */
@@ -79,12 +80,21 @@
 	X(EVENT_LAST_OF, "SELECT * FROM (SELECT " WR_EVENT_COLUMNS                                 \
 			 " FROM event WHERE project=?2 ORDER BY seq DESC LIMIT ?3) ORDER BY seq")  \
 	X(REPLICA_PUT, "INSERT INTO replica(" WR_REPLICA_COLUMNS                                   \
-		       ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11) "                             \
+		       ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) "                             \
 		       "ON CONFLICT(project,node) DO UPDATE SET epoch=?3,seq=?4,scan_started=?5,"  \
-		       "at=?6,behind_since=?7,tries=?8,next_try=?9,error=?10,hint=?11")            \
+		       "at=?6,behind_since=?7,tries=?8,next_try=?9,error=?10,hint=?11,settings_rev=?12,latest=?13")            \
 	X(REPLICA_OF, "SELECT " WR_REPLICA_COLUMNS " FROM replica WHERE project=?1 ORDER BY node") \
 	X(REPLICA_BEHIND, "SELECT " WR_REPLICA_COLUMNS                                             \
 			  " FROM replica WHERE behind_since<>0 ORDER BY project,node")             \
+	X(GROWTH_PUT,                                                                              \
+	  "INSERT INTO growth VALUES(?1,?2,?3,?4,?3,?4) ON CONFLICT(project) DO UPDATE SET "       \
+	  "before_tree=tree,before_repo=repo,at=?2,tree=?3,repo=?4 WHERE at<=?5")                  \
+	X(GROWTH_EACH,                                                                             \
+	  "SELECT p.id,p.name,p.tree_vol,p.repo_vol,"                                              \
+	  "max(0,p.bytes-CASE WHEN g.at<=?1 THEN g.tree ELSE g.before_tree END),"                  \
+	  "max(0,p.repo_bytes-CASE WHEN g.at<=?1 THEN g.repo ELSE g.before_repo END) "             \
+	  "FROM project p JOIN growth g ON g.project=p.id")                                        \
+	X(GROWTH_DROP, "DELETE FROM growth WHERE project=?1")                                      \
 	X(REPLICA_DROP, "DELETE FROM replica WHERE project=?1 AND (?2 IS NULL OR node=?2)")        \
 	X(TOKEN_PUT, "INSERT INTO token(hash,scope,project,purpose,asked,created,expires,used) "   \
 		     "VALUES(?1,?2,?3,?4,?5,?6,?7,0)")                                             \

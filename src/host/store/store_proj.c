@@ -68,20 +68,66 @@ bind_row(sqlite3_stmt *st, const struct wr_proj_row *r)
 	wr_db_text(st, 22, r->holders ? r->holders : "[]");
 }
 
+/* Half a day is a step, of which the last two are kept. */
+static int
+growth_put(struct wr_store *s, const struct wr_proj_row *r, struct wr_err *err)
+{
+	const int64_t now = wr_clock_wall().s;
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&s->db, WR_SQL_GROWTH_PUT, &st, err) < 0)
+		return -1;
+	wr_db_text(st, 1, r->id.s);
+	wr_db_int(st, 2, now);
+	wr_db_int(st, 3, (int64_t)r->bytes);
+	wr_db_int(st, 4, (int64_t)r->repo_bytes);
+	wr_db_int(st, 5, now - WR_GROWTH_HALF_S);
+	return wr_db_run(&s->db, WR_SQL_GROWTH_PUT, st, err);
+}
+
+int
+wr_store_growth_each(struct wr_store *s, wr_growth_fn fn, void *ctx, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+	int rc, end = 0;
+
+	if (wr_db_get(&s->db, WR_SQL_GROWTH_EACH, &st, err) < 0)
+		return -1;
+	/* A step that was followed by none ended longer ago than what is asked about. */
+	wr_db_int(st, 1, wr_clock_wall().s - 2 * WR_GROWTH_HALF_S);
+	while ((rc = wr_db_step(&s->db, st, err)) > 0 && end == 0) {
+		struct wr_growth_row r = {
+		    .tree_vol = wr_db_col_u32(st, 2),
+		    .repo_vol = wr_db_col_u32(st, 3),
+		    .tree = (uint64_t)sqlite3_column_int64(st, 4),
+		    .repo = (uint64_t)sqlite3_column_int64(st, 5),
+		};
+
+		wr_db_col_copy(st, 0, r.id.s, sizeof(r.id.s));
+		wr_db_col_copy(st, 1, r.name, sizeof(r.name));
+		end = fn(ctx, &r, err);
+	}
+	wr_db_put(&s->db, WR_SQL_GROWTH_EACH, st);
+	return rc < 0 ? -1 : end;
+}
+
 int
 wr_store_proj_put(struct wr_store *s, const struct wr_proj_row *r, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
 	sqlite3_stmt *st;
-	bool taken;
+	bool taken, own;
 
-	if (wr_db_get(&s->db, WR_SQL_PROJ_PUT, &st, err) < 0)
+	if (wr_store_enter(s, &own, err) < 0)
 		return -1;
+	if (wr_db_get(&s->db, WR_SQL_PROJ_PUT, &st, err) < 0)
+		return wr_store_leave(s, own, -1, err);
 	bind_row(st, r);
 	if (wr_db_run(&s->db, WR_SQL_PROJ_PUT, st, &why) == 0)
-		return 0;
+		return wr_store_leave(s, own, growth_put(s, r, err), err);
 	/* Nothing else in the row is unique. */
 	taken = sqlite3_extended_errcode(s->db.sqlite) == SQLITE_CONSTRAINT_UNIQUE;
+	(void)wr_store_leave(s, own, -1, NULL);
 	if (err)
 		*err = why;
 	if (!taken)
@@ -283,7 +329,11 @@ wr_store_proj_drop(struct wr_store *s, const struct wr_uuid *id, struct wr_err *
 	    wr_db_get(&s->db, WR_SQL_PROJ_DROP, &st, err) < 0)
 		goto out;
 	wr_db_text(st, 1, id->s);
-	if (wr_db_run(&s->db, WR_SQL_PROJ_DROP, st, err) == 0)
+	if (wr_db_run(&s->db, WR_SQL_PROJ_DROP, st, err) < 0 ||
+	    wr_db_get(&s->db, WR_SQL_GROWTH_DROP, &st, err) < 0)
+		goto out;
+	wr_db_text(st, 1, id->s);
+	if (wr_db_run(&s->db, WR_SQL_GROWTH_DROP, st, err) == 0)
 		rc = wr_store_token_drop(s, id, NULL, err);
 out:
 	return wr_store_leave(s, own, rc, err);

@@ -20,6 +20,8 @@ wr_store_replica_put(struct wr_store *s, const struct wr_replica_row *r, struct 
 	wr_db_int(st, 9, r->next_try);
 	wr_db_text(st, 10, r->error);
 	wr_db_text(st, 11, r->hint);
+	wr_db_int(st, 12, (int64_t)r->settings_rev);
+	wr_db_int(st, 13, r->latest);
 	return wr_db_run(&s->db, WR_SQL_REPLICA_PUT, st, err);
 }
 
@@ -34,6 +36,8 @@ read_row(sqlite3_stmt *st, struct wr_replica_row *r)
 	    .behind_since = sqlite3_column_int64(st, 6),
 	    .tries = wr_db_col_u32(st, 7),
 	    .next_try = sqlite3_column_int64(st, 8),
+	    .settings_rev = (uint64_t)sqlite3_column_int64(st, 11),
+	    .latest = sqlite3_column_int64(st, 12),
 	};
 	wr_db_col_copy(st, 0, r->project.s, sizeof(r->project.s));
 	wr_db_col_copy(st, 1, r->node.s, sizeof(r->node.s));

@@ -136,11 +136,11 @@ test_open__formats(void **state)
 
 	refused(wr_store_open(d->db, true, &s, err), WR_E_NOT_FOUND, "node.db");
 	wr_store_close(open_store(d));
-	meddle(d, "PRAGMA user_version=4");
+	meddle(d, "PRAGMA user_version=6");
 	refused(wr_store_open(d->db, false, &s, err), WR_E_UNSUPPORTED,
-		"format 4, this program reads up to 3");
-	refused(wr_store_open(d->db, true, &s, err), WR_E_UNSUPPORTED, "format 4");
-	meddle(d, "PRAGMA user_version=3; PRAGMA application_id=7");
+		"format 6, this program reads up to 5");
+	refused(wr_store_open(d->db, true, &s, err), WR_E_UNSUPPORTED, "format 6");
+	meddle(d, "PRAGMA user_version=5; PRAGMA application_id=7");
 	refused(wr_store_open(d->db, false, &s, err), WR_E_CORRUPT, "no database of Warren");
 	assert_int_equal(unlink(d->db), 0);
 	meddle(d, "CREATE TABLE other(x)");
@@ -165,7 +165,7 @@ test_open__an_older_format(void **state)
 		  "scope INTEGER NOT NULL, project TEXT NOT NULL, purpose TEXT NOT NULL, expires "
 		  "INTEGER NOT NULL, UNIQUE(scope, project, purpose)) WITHOUT ROWID; INSERT INTO "
 		  "token SELECT hash,scope,project,purpose,expires FROM t; DROP TABLE t; "
-		  "DROP TABLE replica; "
+		  "DROP TABLE replica; DROP TABLE growth; "
 		  "PRAGMA user_version=1");
 	/* Readers take it as it is. */
 	ok(wr_store_open(d->db, true, &s, err));
@@ -176,6 +176,74 @@ test_open__an_older_format(void **state)
 	/* Still the one that the next of its kind replaces. */
 	ok(wr_store_token_new(s, WR_SCOPE_READ, NULL, "start", 0, now, err));
 	refused(wr_store_token_check(s, old, 10, &scope, &of, text, err), WR_E_DENIED, "unknown");
+	wr_store_close(s);
+}
+
+struct grown {
+	uint64_t tree, repo;
+	size_t count;
+};
+
+static int
+sum_growth(void *ctx, const struct wr_growth_row *r, struct wr_err *err WR_UNUSED)
+{
+	struct grown *g = ctx;
+
+	g->tree += r->tree;
+	g->repo += r->repo;
+	g->count++;
+	return 0;
+}
+
+static struct grown
+grown(struct wr_store *s)
+{
+	struct grown g = {0};
+
+	ok(wr_store_growth_each(s, sum_growth, &g, err));
+	return g;
+}
+
+static void
+sized(struct wr_store *s, uint64_t bytes, uint64_t repo)
+{
+	struct wr_proj_row r = project("0b1c2d3e", "zoe", 1);
+
+	r.bytes = bytes;
+	r.repo_bytes = repo;
+	ok(wr_store_proj_put(s, &r, err));
+	wr_proj_row_fini(&r);
+}
+
+/* By what it was half a day ago, and the one before; what shrinks did not grow. */
+static void
+test_growth__of_the_last_day(void **state)
+{
+	const struct dir *d = *state;
+	struct wr_store *s = open_store(d);
+	struct wr_proj_row r;
+
+	sized(s, 0, 0);
+	sized(s, 1000, 300);
+	assert_int_equal(grown(s).tree, 1000);
+	assert_int_equal(grown(s).repo, 300);
+	meddle(d, "UPDATE growth SET at=at-50000");
+	sized(s, 1500, 200);
+	assert_int_equal(grown(s).tree, 1500);
+	meddle(d, "UPDATE growth SET at=at-50000");
+	sized(s, 1600, 500);
+	assert_int_equal(grown(s).tree, 100);
+	assert_int_equal(grown(s).repo, 300);
+	/* It was left alone since. */
+	meddle(d, "UPDATE growth SET at=at-100000");
+	assert_int_equal(grown(s).tree, 0);
+	sized(s, 10, 10);
+	assert_int_equal(grown(s).tree, 0);
+	assert_int_equal(grown(s).count, 1);
+	r = project("0b1c2d3e", "zoe", 1);
+	ok(wr_store_proj_drop(s, &r.id, err));
+	wr_proj_row_fini(&r);
+	assert_int_equal(grown(s).count, 0);
 	wr_store_close(s);
 }
 
@@ -1114,6 +1182,7 @@ main(void)
 	    UNIT(test_open__makes_a_private_file_and_finds_it_again),
 	    UNIT(test_open__formats),
 	    UNIT(test_open__an_older_format),
+	    UNIT(test_growth__of_the_last_day),
 	    UNIT(test_replica__who_holds_what),
 	    UNIT(test_open__damage_and_what_is_no_file),
 	    UNIT(test_read_only__beside_the_writer_and_alone),

@@ -26,7 +26,7 @@ wants_tree(enum wr_task_kind k)
 	return k != WR_TASK_INIT_REPO && k != WR_TASK_INSPECT && k != WR_TASK_ADOPT &&
 	       k != WR_TASK_TAG && k != WR_TASK_REFS && k != WR_TASK_OPEN && k != WR_TASK_PUSH &&
 	       k != WR_TASK_RECEIVE && k != WR_TASK_PROVE && k != WR_TASK_AUDIT &&
-	       k != WR_TASK_REMOVE;
+	       k != WR_TASK_MEND && k != WR_TASK_REMOVE;
 }
 
 static bool
@@ -147,6 +147,11 @@ wr_task_begin(const struct wr_task *t, pid_t *out_pid, int *out_result_fd, struc
 static int
 from_status(int status, struct wr_err *err)
 {
+	/* What base/ does where there is no memory. */
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
+		return wr_err_set(err, WR_E_FAILED,
+				  "the worker gave up: it needed more memory than it may have, or "
+				  "found a mistake of its own; its log says which");
 	if (WIFSIGNALED(status))
 		return wr_err_set(err, WR_E_FAILED, "the worker was ended by signal %d",
 				  WTERMSIG(status));

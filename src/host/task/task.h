@@ -66,14 +66,18 @@ enum wr_task_kind {
 	 * are here; what they no longer reach is kept as a push would keep it */
 	WR_TASK_OPEN,
 	/* {address, node, inc, name, idle_ms, total_ms, rate}: what the envelope says to another
-	 * node; source: a memfd as wr_push_kit makes it -> {"answer_b64","bytes","seconds"}. Reads
+	 * node; source: a memfd as wr_push_kit makes it -> {"answer_b64","bytes","seconds"}; says
+	 * {"latest":time} once the other has the newest state, if not yet its history. Reads
 	 * the repository; the one task with a network. */
 	WR_TASK_PUSH,
-	/* {save_b64, fill, max_bytes, idle_ms, total_ms}: source: a stream with the sync protocol.
-	 * Says {"ready":true} when all is here and checked, waits on in_fd for
-	 * {"commit":{floor_s, side?, held_b64?}} or {"abort":{error}}, says
+	/* {save_b64, fill, mend, sides, packs?, max_bytes, idle_ms, total_ms}: source: a stream
+	 * with the sync protocol. Says {"ready":true,"latest":is there a refs/warren/latest} when
+	 * all is here and checked, waits on in_fd for
+	 * {"commit":{floor_s, side?, held_b64?, refs?}} or {"abort":{error}}, says
 	 * {"again":true} when the refs had moved and more has to come
-	 * -> {"objects","bytes","refs_moved","kept","sides"} */
+	 * -> {"objects","bytes","refs_moved","kept","sides"}; mend: objects alone, those that
+	 * are lacking or lie damaged in packs (none named: anywhere); no ref moves; sides: the
+	 * save's refs become new branches; refs: the result has "refs" as REFS says them */
 	WR_TASK_RECEIVE,
 	/* X1. {nonce_b64, pick: how many}: a challenge: objects drawn from what the refs reach
 	 * -> {"tips":[where refs lead, each once, ascending],"ids":[],"digest_b64": the answer to
@@ -86,6 +90,11 @@ enum wr_task_kind {
 	 * "bytes","damage":[text],"damage_more","digest_b64"?}; data: every object is read, at most
 	 * rate bytes a second (0: as fast as it goes) */
 	WR_TASK_AUDIT,
+	/* {rate, floor_s}: of a damaged repository: indexes made anew, every object read; if all
+	 * that refs reach is there, damaged packs go aside, and what lay aside for longer than
+	 * floor_s goes -> {"whole","damage":[text],"damage_more","packs":[names of damaged
+	 * ones],"aside":N} */
+	WR_TASK_MEND,
 
 	/* user */
 
@@ -109,6 +118,10 @@ enum wr_task_kind {
 	/* {uid, gid, from_uid?}: everything in the tree; hard links to what was neither uid's nor
 	 * from_uid's are left and named -> {"changed":N,"left":[{path,reason}],"left_more":N} */
 	WR_TASK_CHOWN,
+	/* {number}: every file of the tree carries the number that its limits go by (host/quota),
+	 * and hands it on; the tree itself last, so what was cut off is seen -> {"marked":N,"left",
+	 * "left_more"} */
+	WR_TASK_MARK,
 	/* {name}: remove the directory from its parent (source_fd) -> {"files":N,"bytes":N} */
 	WR_TASK_REMOVE,
 	WR_TASK_KINDS

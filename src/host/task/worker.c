@@ -33,6 +33,10 @@
 #else
 #define USER_MEMORY (UINT64_C(2) << 30)
 #endif
+/* LIMIT: of what a task that reads from another node may have in memory besides maps of files, and
+ * for each processor, whose thread has a stack. It needs an eighth of that, whatever comes. */
+#define RECEIVE_MEMORY (UINT64_C(1) << 30)
+#define RECEIVE_MEMORY_CPU (UINT64_C(16) << 20)
 #define PROGRESS_NS UINT64_C(50000000)
 
 /* What each may do.  MKNOD and SETFCAP are in none: a user's tree holds no devices and no file
@@ -45,8 +49,9 @@ static const struct rights {
 	/* Looks up names of users, for which some systems ask a socket. Not for those who could
 	 * write to any: their look-ups go to files alone, and fail softly. */
 	bool names;
-	bool net;    /* may make connections */
-	bool no_box; /* runs programs of others: the uid alone is the wall */
+	bool net;     /* may make connections */
+	bool bounded; /* reads what another node made up: RECEIVE_MEMORY */
+	bool no_box;  /* runs programs of others: the uid alone is the wall */
 } rights[WR_TASK_KINDS] = {
     [WR_TASK_INIT_REPO] = {wr_work_init_repo, .repo = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_INSPECT] = {wr_work_inspect, .repo = WR_FS_READ},
@@ -63,9 +68,10 @@ static const struct rights {
     [WR_TASK_REFS] = {wr_work_refs, .repo = WR_FS_READ},
     [WR_TASK_OPEN] = {wr_work_open, .repo = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_PUSH] = {wr_work_push, .repo = WR_FS_READ, .net = true},
-    [WR_TASK_RECEIVE] = {wr_work_receive, .repo = WR_FS_READ | WR_FS_WRITE},
+    [WR_TASK_RECEIVE] = {wr_work_receive, .repo = WR_FS_READ | WR_FS_WRITE, .bounded = true},
     [WR_TASK_PROVE] = {wr_work_prove, .repo = WR_FS_READ},
     [WR_TASK_AUDIT] = {wr_work_audit, .repo = WR_FS_READ},
+    [WR_TASK_MEND] = {wr_work_mend, .repo = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_SKEL] = {wr_work_skel, 0, WR_FS_READ | WR_FS_WRITE, 0, WR_FS_READ, .as_user = true},
     [WR_TASK_LINK] = {wr_work_link, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},
     [WR_TASK_MKDIR] = {wr_work_mkdir, 0, WR_FS_READ | WR_FS_WRITE, .as_user = true},
@@ -75,6 +81,9 @@ static const struct rights {
     [WR_TASK_CHOWN] = {wr_work_chown,
 		       .caps = CAP(CHOWN) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(FSETID),
 		       .tree = WR_FS_READ},
+    [WR_TASK_MARK] = {wr_work_mark,
+		      .caps = CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(LINUX_IMMUTABLE),
+		      .tree = WR_FS_READ},
     [WR_TASK_REMOVE] = {wr_work_remove,
 			CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) |
 			    CAP(LINUX_IMMUTABLE),
@@ -192,6 +201,19 @@ add_path(struct wr_sandbox *s, int fd, unsigned access)
 }
 
 static int
+bound_memory(struct wr_err *err)
+{
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	const rlim_t most = RECEIVE_MEMORY + RECEIVE_MEMORY_CPU * (rlim_t)WR_MAX(cpus, 1L);
+	const struct rlimit rl = {most, most};
+
+	/* A sanitizer's own memory counts, too. */
+	if (!USER_MEMORY || setrlimit(RLIMIT_DATA, &rl) == 0)
+		return 0;
+	return wr_err_sys(err, "bound the memory of what another node sends");
+}
+
+static int
 build_walls(const struct wr_worker *w, const struct rights *r, struct wr_err *err)
 {
 	struct wr_sandbox s = {.set_ids = geteuid() == 0, .no_new_privs = true};
@@ -217,6 +239,8 @@ build_walls(const struct wr_worker *w, const struct rights *r, struct wr_err *er
 	}
 	wr_raise_fd_limit();
 	(void)setrlimit(RLIMIT_CORE, &no_core); /* files of users do not belong into cores */
+	if (r->bounded && bound_memory(err) < 0)
+		return -1;
 	return wr_sandbox_apply(&s, false, err);
 }
 

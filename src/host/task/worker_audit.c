@@ -24,8 +24,8 @@
 
 /* ---- behind all else ---- */
 
-static void
-step_back(void)
+void
+wr_worker_step_back(void)
 {
 	/* Where that is refused it is only less polite. */
 	(void)setpriority(PRIO_PROCESS, 0, 19);
@@ -130,6 +130,50 @@ enter(struct manifest *m, const struct wr_id *id, struct wr_err *err)
 }
 
 static int
+walk(struct manifest *m, struct wr_err *err)
+{
+	int rc = 0;
+
+	while (rc == 0 && m->todo_count) {
+		struct wr_id id = m->todo[--m->todo_count];
+
+		rc = enter(m, &id, err);
+	}
+	return rc;
+}
+
+static void
+manifest_fini(struct manifest *m)
+{
+	wr_reader_free(m->rd);
+	wr_idmap_fini(&m->seen);
+	free(m->todo);
+	wr_buf_fini(&m->buf);
+}
+
+int
+wr_worker_reached(struct wr_repo *r, struct wr_idmap *out, struct wr_err *err)
+{
+	struct manifest m = {.rd = NULL};
+	struct wr_refs refs;
+	int rc;
+
+	if (wr_refs_list(r, "refs/", &refs, err) < 0)
+		return -1;
+	m.rd = wr_reader_new(r);
+	for (size_t i = 0; i < refs.count; i++)
+		meet(&m, &refs.ref[i].id, true);
+	wr_refs_fini(&refs);
+	rc = walk(&m, err);
+	if (rc == 0) {
+		*out = m.seen;
+		m.seen = (struct wr_idmap)WR_IDMAP_INIT;
+	}
+	manifest_fini(&m);
+	return rc;
+}
+
+static int
 manifest_of(struct wr_repo *r, struct wr_digest *out, uint64_t *out_objects, struct wr_err *err)
 {
 	WR_SCOPED(wr_save_rec_fini) struct wr_save_rec refs = WR_SAVE_REC_INIT;
@@ -144,28 +188,35 @@ manifest_of(struct wr_repo *r, struct wr_digest *out, uint64_t *out_objects, str
 		memcpy(id.b, refs.ref[i].id, sizeof(id.b));
 		meet(&m, &id, true);
 	}
-	while (rc == 0 && m.todo_count) {
-		struct wr_id id = m.todo[--m.todo_count];
-
-		rc = enter(&m, &id, err);
-	}
+	if (rc == 0)
+		rc = walk(&m, err);
 	d = wr_save_refs_digest(&refs);
 	*out_objects = m.seen.count;
 	wr_buf_add(&all, d.b, sizeof(d.b));
 	wr_buf_add64be(&all, m.seen.count);
 	wr_buf_add(&all, m.fold.b, sizeof(m.fold.b));
 	*out = wr_digest_of(all.p, all.len);
-	wr_reader_free(m.rd);
-	wr_idmap_fini(&m.seen);
-	free(m.todo);
-	wr_buf_fini(&m.buf);
+	manifest_fini(&m);
 	return rc;
 }
 
 /* ---- the task ---- */
 
-static void
-add_damage(json_t *o, const struct wr_verify_result *v)
+int
+wr_worker_verify(struct wr_worker *w, struct wr_repo *r, bool data, struct wr_verify_result *out,
+		 struct wr_err *err)
+{
+	struct pace pace = {.rate = wr_json_get_u64(w->args, "rate", 0),
+			    .began_ns = wr_clock_mono_ns()};
+	struct wr_verify_opts vo = {
+	    .data = data, .threads = 1, .progress = on_progress, .ctx = &pace};
+
+	pace.vo = &vo;
+	return wr_verify(r, &vo, out, err);
+}
+
+void
+wr_worker_damage(json_t *o, const struct wr_verify_result *v)
 {
 	json_t *list = wr_json_array(o, "damage");
 
@@ -184,20 +235,13 @@ add_damage(json_t *o, const struct wr_verify_result *v)
 static int
 audit(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 {
-	struct pace pace = {.rate = wr_json_get_u64(w->args, "rate", 0),
-			    .began_ns = wr_clock_mono_ns()};
-	struct wr_verify_opts vo = {.data = wr_json_get_bool(w->args, "data", false),
-				    .threads = 1,
-				    .progress = on_progress,
-				    .ctx = &pace};
 	struct wr_verify_result v = {0};
 	struct wr_err why = WR_ERR_INIT;
 	struct wr_digest d = {{0}};
 	uint64_t objects = 0;
 	bool whole;
 
-	pace.vo = &vo;
-	if (wr_verify(r, &vo, &v, err) < 0)
+	if (wr_worker_verify(w, r, wr_json_get_bool(w->args, "data", false), &v, err) < 0)
 		return -1;
 	whole = wr_verify_whole(&v);
 	if (whole && manifest_of(r, &d, &objects, &why) < 0)
@@ -207,7 +251,7 @@ audit(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 	wr_json_u64(o, "refs", v.refs);
 	wr_json_u64(o, "snapshots", v.snapshots);
 	wr_json_u64(o, "bytes", v.bytes);
-	add_damage(o, &v);
+	wr_worker_damage(o, &v);
 	if (why.code != WR_E_NONE)
 		wr_json_add_str(wr_json_get_arr(o, "damage"), why.msg);
 	if (whole) {
@@ -226,7 +270,7 @@ wr_work_audit(struct wr_worker *w, struct wr_err *err)
 	struct wr_repo *r = NULL;
 	int rc;
 
-	step_back();
+	wr_worker_step_back();
 	rc = wr_repo_open(WR_WORKER_REPO_PATH, &r, err);
 	if (rc == 0)
 		rc = audit(w, r, o, err);

@@ -2,7 +2,7 @@
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
  * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c, worker_read.c,
- * worker_sync.c, worker_prove.c and worker_audit.c.
+ * worker_sync.c, worker_prove.c, worker_audit.c and worker_mend.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
@@ -52,7 +52,9 @@ json_t *wr_work_push(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_receive(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_prove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_audit(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_mend(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_chown(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_mark(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_remove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_skel(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_link(struct wr_worker *w, struct wr_err *err);
@@ -84,6 +86,20 @@ struct wr_counting {
 };
 void wr_counting_begin(struct wr_counting *n, struct wr_repo *r, const struct wr_id *tree);
 void wr_counting_end(struct wr_counting *n); /* harmless without begin */
+
+/* ---- worker_audit.c ---- */
+
+struct wr_verify_result;
+struct wr_idmap;
+/* Behind all else on this machine, from now on. */
+void wr_worker_step_back(void);
+/* Verify with progress, at argument "rate". */
+int wr_worker_verify(struct wr_worker *w, struct wr_repo *r, bool data,
+		     struct wr_verify_result *out, struct wr_err *err);
+/* Members "damage" and "damage_more". */
+void wr_worker_damage(json_t *o, const struct wr_verify_result *v);
+/* Ids of all that any ref reaches; fails where something is lacking. */
+int wr_worker_reached(struct wr_repo *r, struct wr_idmap *out, struct wr_err *err);
 
 /* Argument key (or key_b64), clean: *out is NULL if it was not given. Caller frees. */
 int wr_worker_path(const struct wr_worker *w, const char *key, char **out, struct wr_err *err);

@@ -114,7 +114,8 @@ read_save(const json_t *args, const char *key, struct wr_save_rec *out, struct w
 /* What the receiver is to do with the refs that were there. 1: done; 0: they have moved meanwhile;
  * -1. */
 static int
-commit(struct wr_sync *m, const json_t *how, json_t *result, struct wr_err *err)
+commit(struct wr_sync *m, struct wr_repo *repo, const json_t *how, json_t *result,
+       struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) char *ident = wr_ident("warren", "replica");
 	struct wr_save_rec held = WR_SAVE_REC_INIT;
@@ -137,6 +138,8 @@ commit(struct wr_sync *m, const json_t *how, json_t *result, struct wr_err *err)
 	wr_save_rec_fini(&held);
 	if (rc < 0)
 		return err->code == WR_E_CHANGED ? 0 : -1;
+	if (repo && wr_json_get_bool(how, "refs", false) && wr_worker_refs(repo, result, err) < 0)
+		return -1;
 	wr_json_u64(result, "objects", r.objects);
 	wr_json_u64(result, "bytes", r.bytes);
 	wr_json_u64(result, "refs_moved", r.refs_moved);
@@ -167,7 +170,7 @@ talk(struct wr_sync *from, struct wr_sync *to, const json_t *how, json_t *result
 			*err = *wr_sync_error(to);
 			return -1;
 		}
-		if (wr_sync_status(to) == WR_SYNC_READY && commit(to, how, result, err) < 0)
+		if (wr_sync_status(to) == WR_SYNC_READY && commit(to, NULL, how, result, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -209,6 +212,7 @@ struct push {
 	struct wr_save_rec target;
 	struct wr_sync *m;
 	size_t rest_at; /* of what came behind its end */
+	bool told_first;
 	struct wr_buf answer;
 };
 
@@ -245,6 +249,20 @@ push_done(void *ctx)
 	return s == WR_SYNC_DONE || s == WR_SYNC_FAILED;
 }
 
+/* Said once: it holds also if the history never gets there. */
+static void
+tell_first(struct push *p, int64_t time)
+{
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+
+	if (!time || p->told_first)
+		return;
+	o = json_object();
+	wr_json_time(o, "latest", time);
+	wr_worker_say(o);
+	p->told_first = true;
+}
+
 static void
 push_progress(void *ctx)
 {
@@ -252,6 +270,7 @@ push_progress(void *ctx)
 
 	wr_sync_progress(((struct push *)ctx)->m, &p);
 	tell_progress(NULL, &p);
+	tell_first(ctx, p.first);
 }
 
 /* What the machine was fed behind its end comes first. */
@@ -313,11 +332,13 @@ send_objects(struct push *p, struct wr_err *err)
 						  .pull = push_pull,
 						  .busy = push_busy,
 						  .done = push_done};
+	/* A fill is there to be built on, not to be found after a loss. */
+	struct wr_sync_send_opts o = {.newest_first = p->q.kind == WR_MSG_PUSH && !p->q.flag};
 	struct wr_err why = WR_ERR_INIT;
 
 	if (wr_repo_open(WR_WORKER_REPO_PATH, &p->repo, err) < 0)
 		return -1;
-	p->m = wr_sync_send_new(p->repo, &p->target, NULL);
+	p->m = wr_sync_send_new(p->repo, &p->target, &o);
 	if (wr_stream_pump(p->stream, &machine, push_progress, NULL, err) < 0)
 		return -1;
 	if (wr_sync_status(p->m) == WR_SYNC_FAILED)
@@ -411,6 +432,11 @@ limits_of(const json_t *args, struct wr_sync_limits *l)
 				     .total_ms = wr_json_get_u64(args, "total_ms", 0)};
 }
 
+/* LIMIT: who sends less than that takes a place from others. It may have to read much before it
+ * says much. */
+#define SLOW_MS 600000
+#define SLOW_BYTES (64u << 10)
+
 /* The starter's next line; NULL with err when it is gone or says something else. Meanwhile the far
  * side hears that we are here. */
 static json_t *
@@ -456,16 +482,18 @@ command(struct wr_sync *m, int stream, struct wr_err *err)
 }
 
 static void
-say_ready(bool again)
+say_ready(struct wr_repo *repo, bool again)
 {
+	struct wr_id id;
 	WR_SCOPED(wr_json_freep) json_t *o = json_object();
 
 	wr_json_bool(o, again ? "again" : "ready", true);
+	wr_json_bool(o, "latest", wr_ref_read(repo, WR_SYNC_LATEST, &id, NULL) == 0);
 	wr_worker_say(o);
 }
 
 static json_t *
-receive(struct wr_worker *w, struct wr_sync *m, struct wr_err *err)
+receive(struct wr_worker *w, struct wr_repo *repo, struct wr_sync *m, struct wr_err *err)
 {
 	const int stream = WR_WORKER_SOURCE;
 	WR_SCOPED(wr_json_freep) json_t *result = json_object();
@@ -473,13 +501,15 @@ receive(struct wr_worker *w, struct wr_sync *m, struct wr_err *err)
 	int done = 0;
 
 	limits_of(w->args, &l);
+	l.slow_ms = SLOW_MS;
+	l.slow_bytes = SLOW_BYTES;
 	while (!done) {
 		WR_SCOPED(wr_json_freep) json_t *c = NULL;
 		const json_t *go;
 
 		if (wr_sync_pump(m, stream, stream, &l, tell_progress, NULL, NULL, err) < 0)
 			return NULL;
-		say_ready(false);
+		say_ready(repo, false);
 		c = command(m, stream, err);
 		if (!c)
 			return NULL;
@@ -495,11 +525,11 @@ receive(struct wr_worker *w, struct wr_sync *m, struct wr_err *err)
 			*err = why;
 			return NULL;
 		}
-		done = commit(m, go, result, err);
+		done = commit(m, repo, go, result, err);
 		if (done < 0)
 			return NULL;
 		if (!done)
-			say_ready(true);
+			say_ready(repo, true);
 	}
 	/* It is installed, whether the far side still hears of it or not. */
 	if (wr_sync_pump(m, stream, stream, &l, NULL, NULL, NULL, err) < 0)
@@ -510,8 +540,17 @@ receive(struct wr_worker *w, struct wr_sync *m, struct wr_err *err)
 json_t *
 wr_work_receive(struct wr_worker *w, struct wr_err *err)
 {
+	const json_t *packs = wr_json_get_arr(w->args, "packs");
+	WR_SCOPED(wr_freep)
+	const char **suspect = wr_calloc(json_array_size(packs) + 1, sizeof(*suspect));
 	struct wr_sync_recv_opts o = {
-	    .mode = wr_json_get_bool(w->args, "fill", false) ? WR_SYNC_AS_FILL : WR_SYNC_PUSH,
+	    .mode = wr_json_get_bool(w->args, "mend", false)    ? WR_SYNC_MEND
+		    : wr_json_get_bool(w->args, "sides", false) ? WR_SYNC_AS_SIDES
+		    : wr_json_get_bool(w->args, "fill", false)  ? WR_SYNC_AS_FILL
+								: WR_SYNC_PUSH,
+	    .suspect = suspect,
+	    .suspect_count = json_array_size(packs),
+	    .all_suspect = !packs,
 	    .now = wr_clock_wall().s,
 	    .max_bytes = wr_json_get_u64(w->args, "max_bytes", 0),
 	    .min_free = wr_json_get_u64(w->args, "min_free", 0),
@@ -521,13 +560,15 @@ wr_work_receive(struct wr_worker *w, struct wr_err *err)
 	struct wr_sync *m;
 	json_t *result;
 
+	for (size_t i = 0; i < o.suspect_count; i++)
+		suspect[i] = json_string_value(json_array_get(packs, i));
 	if (read_save(w->args, "save_b64", &target, err) < 0 ||
 	    wr_repo_open(WR_WORKER_REPO_PATH, &repo, err) < 0) {
 		wr_save_rec_fini(&target);
 		return NULL;
 	}
 	m = wr_sync_recv_new(repo, &target, &o);
-	result = receive(w, m, err);
+	result = receive(w, repo, m, err);
 	wr_sync_free(m);
 	wr_repo_close(repo);
 	wr_save_rec_fini(&target);

@@ -282,6 +282,86 @@ wr_work_chown(struct wr_worker *w, struct wr_err *err)
 	return out;
 }
 
+/* ---- numbers ---- */
+
+struct marking {
+	uint32_t number;
+	uid_t uid;
+	uint64_t seen, marked;
+	struct wr_notes left;
+};
+
+/* Others of its kind, as links and devices, hold nothing that is worth a limit. */
+static int
+mark_fd(struct marking *k, const struct wr_met *m)
+{
+	WR_SCOPED(wr_closep) int own = -1;
+	struct fsxattr x;
+	struct stat st;
+	int fd = m->fd;
+
+	if (S_ISREG(m->st.st_mode)) {
+		own = openat(m->dirfd, m->name,
+			     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		fd = own;
+		/* It may have been exchanged since. */
+		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+		    (st.st_nlink > 1 && st.st_uid != k->uid))
+			return -1;
+	}
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &x) < 0)
+		return -1;
+	if (x.fsx_projid == k->number &&
+	    (!S_ISDIR(m->st.st_mode) || (x.fsx_xflags & FS_XFLAG_PROJINHERIT)))
+		return 0;
+	x.fsx_projid = k->number;
+	if (S_ISDIR(m->st.st_mode))
+		x.fsx_xflags |= FS_XFLAG_PROJINHERIT;
+	if (ioctl(fd, FS_IOC_FSSETXATTR, &x) < 0)
+		return -1;
+	k->marked++;
+	return 0;
+}
+
+static int
+mark(void *ctx, const struct wr_met *m, bool after, struct wr_err *err)
+{
+	struct marking *k = ctx;
+	const bool top = m->dirfd < 0;
+	const char *path = top ? "." : m->path;
+
+	/* Directories before what is in them, so that what is made meanwhile has it. */
+	if (after != top || (!S_ISREG(m->st.st_mode) && !S_ISDIR(m->st.st_mode)))
+		return 0;
+	wr_worker_progress(NULL, "set_quota", ++k->seen, 0, 0, 0);
+	if (mark_fd(k, m) == 0)
+		return 0;
+	if (top)
+		return wr_err_sys(err, "give the working files their number");
+	wr_notes_add(&k->left, path, strlen(path), "it cannot be given the number", 0);
+	return 0;
+}
+
+json_t *
+wr_work_mark(struct wr_worker *w, struct wr_err *err)
+{
+	struct marking k = {.number = (uint32_t)wr_json_get_u64(w->args, "number", 0),
+			    .uid = w->uid};
+	json_t *out = NULL;
+
+	if (!k.number) {
+		wr_err_set(err, WR_E_INVALID, "number: missing");
+		return NULL;
+	}
+	if (wr_walk(WR_WORKER_TREE, WR_WALK_AFTER, mark, &k, &k.left, err) == 0) {
+		out = json_object();
+		wr_json_u64(out, "marked", k.marked);
+		wr_receipt_notes(out, "left", &k.left);
+	}
+	wr_notes_fini(&k.left);
+	return out;
+}
+
 /* ---- removing ---- */
 
 struct removing {

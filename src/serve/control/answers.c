@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "host/runner/runner.h"
 #include "serve/control/fleet.h"
+#include "serve/control/limits.h"
 #include "sys/fs.h"
 
 json_t *
@@ -133,7 +134,7 @@ wr_req_reply_op(struct wr_req *q, const struct wr_uuid *op)
 	json_t *o;
 	bool ended;
 
-	if (wr_store_op_find(q->c->store, op->s, &row, &err) < 0) {
+	if (wr_op_find(q->c, op->s, &row, &err) < 0) {
 		wr_req_fail(q, &err);
 		return;
 	}
@@ -202,7 +203,12 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 	wr_json_str(o, "home", home);
 	wr_json_u64(o, "uid", r->uid);
 	wr_json_u64(o, "gid", r->gid);
-	wr_json_str(o, "account", has && *set.account ? set.account : NULL);
+	wr_json_str(o, "account",
+		    has && (*set.account || (c->accounts != WR_ACCOUNTS_NONE && set.exclusive))
+			? wr_account_of(&set)
+			: NULL);
+	wr_json_str(o, "identity", has ? wr_identity_name(set.identity) : NULL);
+	wr_json_str(o, "accounts", wr_accounts_name(c->accounts));
 	wr_json_bool(o, "desired", r->desired);
 	wr_json_take(o, "holders", wr_holders_parse(r->holders));
 	wr_json_bool(o, "autostart", r->autostart);
@@ -224,6 +230,7 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 		if (st.active)
 			wr_runner_status(c->node, &r->id, r->uid, r->exclusive, false, &run);
 		wr_json_u64(o, "processes", run.processes);
+		wr_limits_json(c, o, r, st.active, has ? &set : NULL);
 		if (has)
 			wr_json_take(o, "settings", wr_settings_show(&set));
 		else

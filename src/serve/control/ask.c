@@ -404,6 +404,14 @@ wr_asked_answer(struct wr_asked *k, struct wr_msg *a)
 	asked_free(s);
 }
 
+bool
+wr_asked_here(const struct wr_asked *k)
+{
+	const struct wr_asked_in *s = k->back;
+
+	return s->ask != NULL;
+}
+
 void
 wr_asked_fail(struct wr_asked *k, const struct wr_err *err)
 {
@@ -469,7 +477,7 @@ admit(struct wr_asked_in *s)
 		a.kind = WR_MSG_WRONG_NONCE;
 		wr_asked_answer(&s->k, &a);
 		return -1;
-	} else if (!wr_pnode_request(n, s->k.q.request)) {
+	} else if (!wr_pnode_request(n, s->k.q.nonce, s->k.q.counter, s->k.q.request)) {
 		wr_err_set(&err, WR_E_DENIED, "that message was here before");
 	} else if (wr_pnode_count(c, n, s->k.q.counter, &seen, &err) == 0) {
 		return 0;

@@ -150,7 +150,7 @@ wr_look_begin(struct wr_control *c, enum wr_task_kind kind, const struct wr_uuid
 	int fd, rc = -1;
 	pid_t pid;
 
-	bool audit = kind == WR_TASK_AUDIT;
+	bool audit = kind != WR_TASK_PROVE;
 
 	if (audit ? d->auditing >= WR_AUDITING_MAX : d->proving >= WR_PROVING_MAX) {
 		wr_err_set(err, WR_E_BUSY, "%d copies are being looked at already",

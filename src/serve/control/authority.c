@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve/control/control_int.h"
 
-#include <pwd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
 #include "sys/clock.h"
+#include "sys/getent.h"
 
 void
 wr_event(struct wr_control *c, const char *who, const struct wr_uuid *project, const char *what,
@@ -29,20 +29,28 @@ wr_admins_load(struct wr_control *c, struct wr_err *err)
 
 	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
 		uint64_t n;
-		const struct passwd *pw;
+		struct wr_getent_entry e;
+		enum wr_getent_answer rc;
 		uid_t uid;
 
 		if (wr_parse_u64(w, &n, NULL) == 0 && n < UINT32_MAX) {
 			uid = (uid_t)n;
-		} else if ((pw = getpwnam(w))) { /* before any other thread or request */
-			uid = pw->pw_uid;
+		} else if ((rc = wr_getent_by_name(false, w, &e)) == WR_GETENT_FOUND) {
+			uid = e.id;
+		} else if (rc == WR_GETENT_FAILED) {
+			/* Fewer may do everything, until the next start; the users are served. */
+			wr_log(WR_LOG_ERROR, "admins: user '%s' is left out: %s", WR_Q(w),
+			       wr_getent_why());
+			continue;
 		} else {
+			wr_getent_end();
 			wr_err_set(err, WR_E_INVALID, "admins: there is no user '%s'", WR_Q(w));
 			return wr_err_hint(err, "see [node] admins in '%s'", c->node->config_path);
 		}
 		c->admins = wr_reallocarray(c->admins, c->admin_count + 1, sizeof(*c->admins));
 		c->admins[c->admin_count++] = uid;
 	}
+	wr_getent_end();
 	return 0;
 }
 

@@ -57,7 +57,9 @@ static const wr_call_fn handler[WR_API_CALLS] = {
     [WR_API_MOVE] = wr_on_move,
     [WR_API_REPLICAS] = wr_on_replicas,
     [WR_API_AUDIT] = wr_on_audit,
+    [WR_API_HUB_FORCE] = wr_on_force,
     [WR_API_SAVE_ALL] = wr_on_save_all,
+    [WR_API_PERMIT_LOSS] = wr_on_permit_loss,
 };
 
 /* Does this caller hear whether a project or an operation of others exists? */

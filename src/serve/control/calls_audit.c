@@ -1,124 +1,203 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * audit: every member looks at its own copy, in a worker behind all else; who asks compares what
- * they say.  A copy that is found damaged is marked, durably: STATE/damaged/ID.  It proves nothing
- * and is no source of files until an audit finds it whole.  It is not touched: a verifier may be
- * wrong, too.
+ * they say, and has at most one of the damaged ones marked (MARK): that one proves nothing, is no
+ * source of files and acknowledges nothing until it is whole again (mend.c).  The others are
+ * suspect: a verifier may be wrong, too, and objects are taken singly from whoever can read them.
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/log.h"
 #include "base/str.h"
 #include "serve/control/drops.h"
 #include "serve/control/fleet_int.h"
+#include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
-#define MARKS "damaged"
 #define ASK_MS (uint32_t)(WR_AUDIT_S * 1000u)
-/* LIMIT of marks on a node: a thousandth of the copies held, at least this many. */
+#define MARK_MS 20000u
+/* LIMIT of marks, on a node and in the fleet: a thousandth of the copies held, at least this many.
+ */
 #define MARKS_LEAST 3
 /* LIMIT of what a member says besides. */
 #define TOLD_BYTES (64u << 10)
+/* LIMIT of damaged copies that wait for a MARK, and for how long. */
+#define FOUND_MAX 256
+#define FOUND_S 86400
 
-/* ---- the mark ---- */
+/* ---- how many ---- */
 
-struct mark {
-	char s[64];
-};
-
-static struct mark
-mark_of(const struct wr_uuid *project)
+static bool
+too_many(uint64_t marks, uint64_t held)
 {
-	struct mark m;
-
-	snprintf(m.s, sizeof(m.s), MARKS "/%s", project->s);
-	return m;
-}
-
-bool
-wr_audit_damaged(struct wr_control *c, const struct wr_uuid *project)
-{
-	return faccessat(c->node->state_fd, mark_of(project).s, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return marks >= WR_MAX(held / 1000, (uint64_t)MARKS_LEAST);
 }
 
 static int
 count_row(void *ctx, const struct wr_proj_row *r WR_UNUSED, struct wr_err *err WR_UNUSED)
 {
-	++*(size_t *)ctx;
+	++*(uint64_t *)ctx;
 	return 0;
+}
+
+static int
+count_own(struct wr_control *c, uint64_t *marks, uint64_t *held, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) struct wr_uuid *id = NULL;
+	size_t n;
+
+	*held = 0;
+	if (wr_damage_list(c->node, &id, &n, err) < 0 ||
+	    wr_store_proj_each(c->store, 0, count_row, held, err) < 0)
+		return -1;
+	*marks = n;
+	return 0;
+}
+
+/* What members said of their marks last. */
+struct wr_marks_of {
+	struct wr_marks_of *next;
+	struct wr_uuid node;
+	uint64_t marks, held;
+};
+
+static void
+learn_marks(struct wr_control *c, const struct wr_uuid *node, const json_t *told)
+{
+	struct wr_drops *d = c->fleet->drops;
+	struct wr_marks_of *m = d->marks;
+
+	while (m && strcmp(m->node.s, node->s) != 0)
+		m = m->next;
+	if (!m) {
+		m = wr_calloc(1, sizeof(*m));
+		m->node = *node;
+		m->next = d->marks;
+		d->marks = m;
+	}
+	m->marks = wr_json_get_u64(told, "marks", 0);
+	m->held = wr_json_get_u64(told, "held", 0);
+}
+
+/* F20: damage in all places at once is that of a program, not of disks. As far as is known here. */
+static bool
+fleet_is_full(struct wr_control *c)
+{
+	uint64_t marks = 0, held = 0;
+
+	for (const struct wr_marks_of *m = c->fleet->drops->marks; m; m = m->next) {
+		marks += m->marks;
+		held += m->held;
+	}
+	return too_many(marks, held);
+}
+
+/* ---- what was found here ---- */
+
+struct wr_found {
+	struct wr_found *next;
+	struct wr_uuid project;
+	int64_t at;
+	char *first;
+};
+
+static void
+found_drop(struct wr_found **at)
+{
+	struct wr_found *f = *at;
+
+	*at = f->next;
+	free(f->first);
+	free(f);
+}
+
+static struct wr_found **
+found_at(struct wr_control *c, const struct wr_uuid *project)
+{
+	struct wr_found **at = &c->fleet->drops->found;
+
+	while (*at && strcmp((*at)->project.s, project->s) != 0)
+		at = &(*at)->next;
+	return at;
+}
+
+static void
+found_note(struct wr_control *c, const struct wr_uuid *project, const json_t *result)
+{
+	struct wr_found **at = found_at(c, project), *f;
+	const char *first = json_string_value(json_array_get(wr_json_get_arr(result, "damage"), 0));
+	size_t n = 0;
+
+	if (*at)
+		found_drop(at);
+	if (wr_json_get_bool(result, "whole", false) || wr_damage_is(c->node, project))
+		return;
+	f = wr_calloc(1, sizeof(*f));
+	f->project = *project;
+	f->at = wr_clock_wall().s;
+	f->first = wr_strdup(first ? first : "it cannot be read whole");
+	f->next = c->fleet->drops->found;
+	c->fleet->drops->found = f;
+	for (at = &c->fleet->drops->found; *at && n < FOUND_MAX; at = &(*at)->next)
+		n++;
+	while (*at)
+		found_drop(at);
+}
+
+void
+wr_audits_end(struct wr_control *c)
+{
+	struct wr_drops *d = c->fleet->drops;
+
+	while (d->found)
+		found_drop(&d->found);
+	while (d->marks) {
+		struct wr_marks_of *m = d->marks;
+
+		d->marks = m->next;
+		free(m);
+	}
 }
 
 /* F20: a bug of the verifier, or bad memory, is not to condemn everything that a node holds. */
 static int
-may_mark(struct wr_control *c, int dir_fd, struct wr_err *err)
+mark(struct wr_control *c, const struct wr_uuid *project, struct wr_err *err)
 {
-	size_t held = 0, marks = 0;
-	int fd = wr_open_dir(dir_fd, ".");
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
+	struct wr_found **f = found_at(c, project);
+	uint64_t marks, held;
 
-	if (!d) {
-		wr_closep(&fd);
-		return wr_err_sys(err, "read directory '" MARKS "'");
+	if (!*f || wr_clock_wall().s - (*f)->at > FOUND_S)
+		return wr_err_set(err, WR_E_NOT_FOUND, "nothing was found damaged of it here");
+	if (count_own(c, &marks, &held, err) < 0)
+		return -1;
+	if (too_many(marks, held)) {
+		wr_err_set(err, WR_E_LIMIT,
+			   "%" PRIu64 " copies are marked as damaged already: no more are", marks);
+		wr_event(c, "audit", project, "audit.limit", err->msg, NULL);
+		return wr_err_hint(err, "look at this host's memory and disks first");
 	}
-	while ((e = readdir(d)))
-		marks += e->d_name[0] != '.';
-	closedir(d);
-	if (wr_store_proj_each(c->store, 0, count_row, &held, err) < 0)
+	if (wr_damage_set(c->node, project, NULL, err) < 0)
 		return -1;
-	if (marks < WR_MAX(held / 1000, (size_t)MARKS_LEAST))
-		return 0;
-	wr_err_set(err, WR_E_LIMIT, "%zu copies are marked as damaged already: no more are", marks);
-	return wr_err_hint(err, "look at this host's memory and disks first");
-}
-
-static int
-set_mark(struct wr_control *c, const struct wr_uuid *project, bool damaged, struct wr_err *err)
-{
-	WR_SCOPED(wr_closep) int dir = -1;
-
-	if (wr_audit_damaged(c, project) == damaged)
-		return 0;
-	if (mkdirat(c->node->state_fd, MARKS, 0700) < 0 && errno != EEXIST)
-		return wr_err_sys(err, "make directory '" MARKS "'");
-	dir = wr_open_dir(c->node->state_fd, MARKS);
-	if (dir < 0)
-		return wr_err_sys(err, "open directory '" MARKS "'");
-	if (!damaged)
-		return unlinkat(dir, project->s, 0) < 0 && errno != ENOENT
-			   ? wr_err_sys(err, "remove a mark")
-			   : 0;
-	if (may_mark(c, dir, err) < 0)
-		return -1;
-	if (fsync(c->node->state_fd) < 0)
-		return wr_err_sys(err, "sync the state directory");
-	return wr_replace_file(dir, project->s, "", 0, 0600, err);
+	wr_event(c, "audit", project, "copy.damaged", (*f)->first, NULL);
+	found_drop(f);
+	return 0;
 }
 
 /* ---- who is asked ---- */
 
-static void
-tell_mark(struct wr_control *c, const struct wr_uuid *project, const json_t *result)
+void
+wr_audit_mark(struct wr_asked *k)
 {
-	bool whole = wr_json_get_bool(result, "whole", false), was = wr_audit_damaged(c, project);
-	const json_t *list = wr_json_get_arr(result, "damage");
-	const char *first = json_string_value(json_array_get(list, 0));
+	struct wr_control *c = k->c;
+	struct wr_msg a = WR_MSG_INIT;
 	struct wr_err err = WR_ERR_INIT;
 
-	if (set_mark(c, project, !whole, &err) < 0) {
-		wr_log_err(WR_LOG_ERROR, "mark a damaged copy", &err);
-		if (err.code == WR_E_LIMIT)
-			wr_event(c, "audit", NULL, "audit.limit", err.msg, NULL);
+	if (!wr_damage_is(c->node, &k->q.project) && mark(c, &k->q.project, &err) < 0) {
+		wr_asked_fail(k, &err);
+		return;
 	}
-	if (!whole && !was)
-		wr_event(c, "audit", project, "copy.damaged",
-			 first ? first : "it cannot be read whole", NULL);
-	else if (whole && was)
-		wr_event(c, "audit", project, "copy.whole", "it is whole again, and counts", NULL);
+	wr_mend_now(c, &k->q.project);
+	a.kind = WR_MSG_OK;
+	wr_asked_answer(k, &a);
 }
 
 static void
@@ -128,20 +207,27 @@ on_audited(void *ctx, const json_t *result, const struct wr_err *why)
 	struct wr_control *c = k->c;
 	const char *text = wr_json_get_str(result, "digest_b64", "");
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	WR_SCOPED(wr_json_freep) json_t *told = NULL;
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_member_state s;
+	uint64_t marks = 0, held = 0;
 
 	if (why) {
 		wr_asked_fail(k, why);
 		return;
 	}
-	tell_mark(c, &k->q.project, result);
+	found_note(c, &k->q.project, result);
 	a.kind = WR_MSG_AUDITED;
 	a.project = k->q.project;
 	a.flag = wr_json_get_bool(result, "whole", false);
 	if (wr_base64_decode(&b, text, strlen(text)) && b.len == sizeof(a.digest.b))
 		memcpy(a.digest.b, b.p, b.len);
-	wr_json_write(result, &a.blob);
+	(void)count_own(c, &marks, &held, NULL); /* nothing known is nothing said */
+	told = json_deep_copy(result);
+	wr_json_bool(told, "marked", wr_damage_is(c->node, &k->q.project));
+	wr_json_u64(told, "marks", marks);
+	wr_json_u64(told, "held", held);
+	wr_json_write(told, &a.blob);
 	if (a.blob.len > TOLD_BYTES)
 		wr_buf_clear(&a.blob);
 	wr_member_init(&s, &k->q.project);
@@ -181,6 +267,9 @@ struct auditing {
 	struct wr_record e;
 	struct heard of[WR_MEMBERS_MAX];
 	size_t count, asked;
+	bool repair;
+	struct heard *marked; /* the one that is, or is to be */
+	struct wr_err why;    /* why it could not be */
 };
 
 static void
@@ -199,7 +288,7 @@ reference(const struct auditing *h)
 		const struct heard *o = &h->of[i];
 		int cmp;
 
-		if (!o->answered || !o->whole)
+		if (!o->answered || !o->whole || o == h->marked)
 			continue;
 		cmp = best ? wr_version_cmp(&o->v, &best->v) : 1;
 		if (cmp > 0 || (cmp == 0 && wr_node_id_eq(&o->node, &h->e.writer)))
@@ -214,8 +303,10 @@ verdict(const struct heard *o, const struct heard *ref)
 	if (!o->answered)
 		return "unknown";
 	if (!o->whole)
-		return "damaged";
-	if (wr_version_cmp(&o->v, &ref->v) < 0)
+		return o == o->all->marked ? "damaged" : "suspect";
+	if (o == o->all->marked)
+		return "damaged"; /* it was, and has not been read whole since */
+	if (ref && wr_version_cmp(&o->v, &ref->v) < 0)
 		return "behind";
 	return memcmp(o->digest.b, ref->digest.b, sizeof(o->digest.b)) == 0 ? "same" : "differs";
 }
@@ -244,8 +335,25 @@ copy_json(const struct auditing *h, const struct heard *o, const char *is)
 	return j;
 }
 
+/* Nobody else says so. */
 static void
-all_heard(struct auditing *h)
+tell_suspect(struct auditing *h, const struct heard *o)
+{
+	const char *first =
+	    json_string_value(json_array_get(wr_json_get_arr(o->told, "damage"), 0));
+	WR_SCOPED(wr_freep)
+	char *why = wr_asprintf("the copy of node %s looks damaged, and is not marked: %s",
+				wr_fleet_name(h->c, &o->node.id),
+				h->why.code ? h->why.msg
+				: h->marked ? "another one of this project is"
+				: first     ? first
+					    : "?");
+
+	wr_event(h->c, "audit", &h->e.project, "copy.suspect", why, NULL);
+}
+
+static void
+answer(struct auditing *h)
 {
 	const struct heard *ref = reference(h);
 	json_t *o = wr_json_begin("warren.audit/1"), *list;
@@ -259,6 +367,8 @@ all_heard(struct auditing *h)
 		const char *is = verdict(&h->of[i], ref);
 
 		wrong += strcmp(is, "same") != 0;
+		if (!strcmp(is, "suspect"))
+			tell_suspect(h, &h->of[i]);
 		json_array_append_new(list, copy_json(h, &h->of[i], is));
 		json_decref(h->of[i].told);
 	}
@@ -274,29 +384,85 @@ all_heard(struct auditing *h)
 }
 
 static void
-on_answer(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
+on_marked(void *ctx, const struct wr_msg *m, const struct wr_err *why)
+{
+	struct auditing *h = ctx;
+
+	if (m && m->kind == WR_MSG_OK) {
+		if (wr_fleet_is_writer(h->c, &h->e.project))
+			wr_copies_damaged(h->c, &h->e.project, &h->marked->node.id);
+	} else {
+		if (m)
+			wr_msg_get_err(m, &h->why);
+		else
+			h->why = *why;
+		h->marked = NULL;
+	}
+	answer(h);
+}
+
+/* At most one of a project: one that is marked already, else a replica rather than the writer. */
+static void
+choose(struct auditing *h)
+{
+	bool was = false;
+
+	for (size_t i = 0; i < h->count; i++) {
+		struct heard *o = &h->of[i];
+		bool is = o->answered && wr_json_get_bool(o->told, "marked", false);
+
+		if (o->answered)
+			learn_marks(h->c, &o->node.id, o->told);
+		if (is && !was)
+			h->marked = o;
+		else if (!was && o->answered && !o->whole &&
+			 (!h->marked || wr_node_id_eq(&h->marked->node, &h->e.writer)))
+			h->marked = o;
+		was = was || is;
+	}
+	if (h->marked && !was && fleet_is_full(h->c)) {
+		wr_err_set(&h->why, WR_E_LIMIT,
+			   "too many copies of the fleet are marked as damaged already");
+		wr_event(h->c, "audit", NULL, "audit.limit", h->why.msg, NULL);
+		h->marked = NULL;
+	}
+	if (was && !h->repair) {
+		answer(h);
+		return;
+	}
+	if (h->marked) {
+		struct wr_msg m = WR_MSG_INIT;
+
+		m.kind = WR_MSG_MARK;
+		m.project = h->e.project;
+		wr_ask(h->c, &h->marked->node.id, &m, MARK_MS, on_marked, h);
+		return;
+	}
+	answer(h);
+}
+
+static void
+on_answer(void *ctx, const struct wr_msg *a, const struct wr_err *why)
 {
 	struct heard *o = ctx;
 	struct auditing *h = o->all;
 
-	if (answer && answer->kind == WR_MSG_AUDITED &&
-	    !strcmp(answer->project.s, h->e.project.s)) {
+	if (a && a->kind == WR_MSG_AUDITED && !strcmp(a->project.s, h->e.project.s)) {
 		o->answered = true;
-		o->whole = answer->flag;
-		o->v = answer->version;
-		o->digest = answer->digest;
-		if (answer->blob.len <= TOLD_BYTES)
-			o->told =
-			    wr_json_parse((const char *)answer->blob.p, answer->blob.len, NULL);
-	} else if (answer) {
-		wr_msg_get_err(answer, &o->why);
+		o->whole = a->flag;
+		o->v = a->version;
+		o->digest = a->digest;
+		if (a->blob.len <= TOLD_BYTES)
+			o->told = wr_json_parse((const char *)a->blob.p, a->blob.len, NULL);
+	} else if (a) {
+		wr_msg_get_err(a, &o->why);
 		if (o->why.code == WR_E_NONE)
 			wr_err_set(&o->why, WR_E_FAILED, "it answered something else");
 	} else {
 		o->why = *why;
 	}
 	if (--h->asked == 0)
-		all_heard(h);
+		choose(h);
 }
 
 int
@@ -316,6 +482,7 @@ wr_on_audit(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	}
 	h->c = c;
 	h->q = q;
+	h->repair = wr_call_bool(&q->call, "repair", false);
 	q->held = h;
 	q->gone = on_gone;
 	for (size_t i = 0; i < h->e.member_count; i++)

@@ -9,8 +9,10 @@
 #include "base/str.h"
 #include "fleet/catalog/catalog.h"
 #include "fleet/rules/safe.h"
+#include "serve/control/know.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
+#include "sys/crash.h"
 
 #define HUB_MS 15000
 #define LOCATE_MS 20000
@@ -120,19 +122,35 @@ static void
 on_created(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 {
 	struct asking *k = ctx;
+	struct wr_control *c = k->c;
+	const struct wr_uuid project = k->project;
 	struct wr_settings set = {0};
 	struct wr_err err = WR_ERR_INIT;
+	struct wr_proj_row row = {0};
+	bool refused = answer && answer->kind != WR_MSG_CREATED;
 
 	if (!answer) {
 		err = *why;
 		wr_err_wrap(&err, "ask the fleet's hub");
-	} else if (answer->kind != WR_MSG_CREATED) {
+	} else if (refused) {
 		wr_msg_get_err(answer, &err);
 	} else {
+		wr_crash_point("control.name-given");
 		(void)store_answer(k, answer, &set, &err);
 	}
+	/* Before it may be asked for once more. */
+	if (refused)
+		wr_reserve_used(c, &project);
 	asked(k, &set, err.code != WR_E_NONE ? &err : NULL);
 	wr_settings_fini(&set);
+	if (refused)
+		return;
+	/* No answer: it may be this node's all the same. */
+	if (wr_row_find(c, &project, &row, NULL) == 0)
+		wr_reserve_used(c, &project);
+	else
+		wr_reserve_free(c, &project);
+	wr_proj_row_fini(&row);
 }
 
 static void
@@ -163,31 +181,8 @@ wr_fleet_create(struct wr_control *c, const struct wr_settings *set, bool pick_u
 	m.text = wr_strdup(set->name);
 	m.number = pick_uid ? 0 : set->uid;
 	add_settings(set, &m.blob);
+	wr_reserve_note(c, &set->id);
 	wr_ask(c, wr_hub_pick(c), &m, HUB_MS, on_created, asking_new(c, &set->id, fn, ctx));
-}
-
-static void
-on_given_back(void *ctx WR_UNUSED, const struct wr_msg *answer, const struct wr_err *why)
-{
-	struct wr_err err = WR_ERR_INIT;
-
-	if (answer && answer->kind != WR_MSG_ERROR)
-		return;
-	if (answer)
-		wr_msg_get_err(answer, &err);
-	else
-		err = *why;
-	wr_log_err(WR_LOG_WARNING, "give a name back to the hub", &err);
-}
-
-void
-wr_fleet_give_back(struct wr_control *c, const struct wr_uuid *project)
-{
-	struct wr_msg m = WR_MSG_INIT;
-
-	m.kind = WR_MSG_CREATE;
-	m.project = *project;
-	wr_ask(c, wr_hub_pick(c), &m, HUB_MS, on_given_back, NULL);
 }
 
 /* The newest ones, after a refusal: they are here when it is told. */
@@ -208,9 +203,12 @@ static void
 on_settings(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 {
 	struct asking *k = ctx;
+	struct wr_control *c = k->c;
+	struct wr_uuid project = k->project;
 	struct wr_settings set = {0};
 	struct wr_err err = WR_ERR_INIT;
 	struct wr_msg m = WR_MSG_INIT;
+	bool took = false;
 
 	if (!answer) {
 		err = *why;
@@ -218,7 +216,7 @@ on_settings(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 	} else if (answer->kind != WR_MSG_RAISED) {
 		wr_msg_get_err(answer, &err);
 	} else {
-		(void)store_answer(k, answer, &set, &err);
+		took = store_answer(k, answer, &set, &err) == 0;
 	}
 	if (err.code == WR_E_CHANGED) {
 		k->why = err;
@@ -228,6 +226,9 @@ on_settings(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 		return;
 	}
 	asked(k, &set, err.code != WR_E_NONE ? &err : NULL);
+	/* Members that the hub does not reach get them from here, if this is the writer. */
+	if (took)
+		wr_fleet_learn(c, &project);
 	wr_settings_fini(&set);
 }
 
@@ -548,7 +549,7 @@ catalog_line(void *ctx, const struct wr_cat_project *p, struct wr_err *err WR_UN
 int
 wr_on_fleet(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
-	json_t *o, *sum;
+	json_t *o, *sum, *missing;
 	struct overview v = {.c = c, .who = &q->who};
 	int rc;
 
@@ -558,6 +559,10 @@ wr_on_fleet(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	wr_json_str(o, "fleet", c->fleet->auth->fleet.id.s);
 	wr_json_bool(o, "whole", c->fleet->catalog != NULL);
 	wr_json_time(o, "at", wr_clock_wall().s);
+	missing = wr_json_array(o, "missing");
+	if (c->fleet->know)
+		(void)wr_know_missing(c, missing);
+	wr_json_bool(o, "recovering", json_array_size(missing) > 0);
 	v.list = wr_json_array(o, "projects");
 	rc = wr_store_proj_each(c->store, 0, local_line, &v, err);
 	if (rc == 0 && c->fleet->catalog)

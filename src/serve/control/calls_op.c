@@ -16,7 +16,11 @@ static int
 submit(struct wr_control *c, struct wr_req *q, enum wr_op_kind kind, json_t *args,
        struct wr_err *err)
 {
-	struct wr_op_wish w = {.row = &q->row, .kind = kind, .args = args, .by = q->who.by};
+	struct wr_op_wish w = {.row = &q->row,
+			       .kind = kind,
+			       .args = args,
+			       .by = q->who.by,
+			       .sees_all = q->who.rights & WR_RIGHT_READ};
 	struct wr_uuid op;
 
 	for (const struct wr_api_arg *a = q->call.api->arg; a->name; a++)
@@ -110,7 +114,8 @@ struct opening_start {
 	struct wr_uuid project;
 	char by[64];
 	json_t *args;
-	bool may_wait;
+	bool may_wait, accept_loss;
+	struct wr_version base; /* as it was before; accept_loss */
 	uint64_t wait_s;
 };
 
@@ -120,6 +125,22 @@ forget_start(struct wr_req *q)
 	struct opening_start *s = q->held;
 
 	s->q = NULL;
+}
+
+/* What the receipt is to say of a loss that was accepted. */
+static void
+name_gap(struct opening_start *s)
+{
+	WR_SCOPED(wr_freep) char *text = NULL;
+	struct wr_record e;
+
+	if (!s->accept_loss || !wr_fleet_record(s->c, &s->project, &e) ||
+	    wr_version_cmp(&e.base, &s->base) >= 0)
+		return;
+	text = wr_asprintf("save %s was given up: it goes on from save %s (epoch %" PRIu64 ")",
+			   wr_version_text(&s->base).s, wr_version_text(&e.base).s, e.n.number);
+	wr_json_str(s->args, "given_up", text);
+	wr_event(s->c, s->by, &s->project, "save.given-up", text, NULL);
 }
 
 static void
@@ -138,6 +159,7 @@ on_open(void *ctx, const struct wr_err *why)
 	if (why) {
 		err = *why;
 	} else if (wr_row_find(s->c, &s->project, &row, &err) == 0) {
+		name_gap(s);
 		w.args = wr_steal(&s->args);
 		(void)wr_op_submit(s->c, &w, &op, &err);
 	}
@@ -157,10 +179,15 @@ static int
 open_first(struct wr_control *c, struct wr_req *q, json_t *args)
 {
 	struct opening_start *s = wr_calloc(1, sizeof(*s));
+	struct wr_record e;
 
 	s->c = c;
 	s->q = q;
 	s->project = q->row.id;
+	s->accept_loss = wr_call_bool(&q->call, "accept_loss", false) &&
+			 wr_fleet_record(c, &q->row.id, &e);
+	if (s->accept_loss)
+		s->base = e.base;
 	snprintf(s->by, sizeof(s->by), "%s", q->who.by);
 	s->args = args;
 	s->may_wait = wr_call_str(&q->call, "wait") != NULL;
@@ -180,6 +207,8 @@ wr_on_start(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	WR_SCOPED(wr_freep) char *home = NULL;
 	json_t *o;
 
+	if (wr_call_bool(&q->call, "accept_loss", false) && !(q->who.rights & WR_RIGHT_OPERATE))
+		return wr_refuse(c, &q->who, q->call.api, q->call.ref, err);
 	holders = wr_holders_parse(q->row.holders);
 	if (wr_holder_check(holder_of(q), err) < 0 ||
 	    wr_holder_room(holders, holder_of(q), err) < 0)
@@ -447,7 +476,7 @@ wr_on_op_show(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	struct wr_uuid id;
 	struct wr_op *o;
 
-	if (wr_store_op_find(c->store, q->call.ref, &row, err) < 0)
+	if (wr_op_find(c, q->call.ref, &row, err) < 0)
 		return -1;
 	id = row.id;
 	o = wr_op_live(c, &row);
@@ -470,7 +499,7 @@ wr_on_op_cancel(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	struct wr_uuid id;
 	struct wr_op *o;
 
-	if (wr_store_op_find(c->store, q->call.ref, &row, err) < 0)
+	if (wr_op_find(c, q->call.ref, &row, err) < 0)
 		return -1;
 	id = row.id;
 	o = wr_op_live(c, &row);

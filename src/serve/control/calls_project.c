@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that look at projects, make them, and change their settings. */
-#include <pwd.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
+#include "model/text.h"
 #include "serve/control/control_int.h"
+#include "serve/control/limits.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
+#include "sys/getent.h"
 
 /* ---- looking ---- */
 
@@ -156,6 +158,7 @@ static int
 store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_row *row,
 	       const struct wr_settings *set, struct wr_err *err)
 {
+	const bool had_uid = row->exclusive;
 	struct wr_lock lock = WR_LOCK_INIT;
 	int rc;
 
@@ -174,7 +177,13 @@ store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_r
 		wr_store_abort(c->store);
 		return -1;
 	}
-	return wr_store_commit(c->store, err);
+	if (wr_store_commit(c->store, err) < 0)
+		return -1;
+	if (had_uid && !row->exclusive)
+		wr_limits_shared(c, row);
+	else
+		wr_limits_changed(c, row);
+	return 0;
 }
 
 /* Where it is presented it is taken away again, by those who know the place from the settings. */
@@ -343,23 +352,6 @@ out:
 
 /* ---- create ---- */
 
-static int
-pick_volume(struct wr_control *c, const char *wish, uint32_t *out, struct wr_err *err)
-{
-	for (size_t i = 0; i < c->node->volume_count; i++) {
-		const struct wr_volume *v = &c->node->volume[i];
-
-		if (wish ? !strcmp(wish, v->id.s) || !strcmp(wish, v->path) : !c->volume_lost[i]) {
-			*out = (uint32_t)i;
-			return 0;
-		}
-	}
-	if (wish)
-		return wr_err_set(err, WR_E_INVALID, "volume: this node has no volume '%s'",
-				  WR_Q(wish));
-	return wr_err_set(err, WR_E_FAILED, "no volume of this node is there");
-}
-
 struct same_uid {
 	uint32_t uid;
 	bool found;
@@ -423,16 +415,103 @@ out:
 }
 
 static int
+free_uid(void *ctx, uint32_t first, uint32_t last, uint32_t *out, struct wr_err *err)
+{
+	struct wr_control *c = ctx;
+
+	return wr_store_uid_next(c->store, first, last, c->node->config.trash_keep, out, err);
+}
+
+/* What was asked for must go together. */
+static int
+pick_driver(struct wr_control *c, const struct wr_call *call, struct wr_settings *s,
+	    struct wr_err *err)
+{
+	const char *name = wr_call_str(call, "identity");
+	bool uid = wr_call_str(call, "uid") != NULL, gid = wr_call_str(call, "gid") != NULL;
+
+	s->identity = name  ? wr_identity_parse(name) /* checked by the table */
+		      : uid ? WR_IDENTITY_FIXED
+			    : wr_identity_parse(c->node->config.identity_driver);
+	if (s->identity == WR_IDENTITY_FIXED && !uid) {
+		wr_err_set(err, WR_E_INVALID, "uid: a fixed identity is one that is given");
+		return wr_err_hint(err, "--uid N; or another identity than fixed");
+	}
+	if (s->identity != WR_IDENTITY_FIXED && uid)
+		return wr_err_set(err, WR_E_INVALID, "uid: identity '%s' chooses it",
+				  wr_identity_name(s->identity));
+	if ((s->identity == WR_IDENTITY_NSS || s->identity == WR_IDENTITY_DERIVED) && gid)
+		return wr_err_set(err, WR_E_INVALID, "gid: identity '%s' chooses it",
+				  wr_identity_name(s->identity));
+	return 0;
+}
+
+/* The host's own accounts have names by others' rules; those that we make have ours. */
+static int
+take_account(const struct wr_call *call, struct wr_settings *s, struct wr_err *err)
+{
+	const char *account = wr_call_str(call, "account");
+	struct wr_ident_account derived;
+
+	if (!account && s->identity == WR_IDENTITY_DERIVED) {
+		derived = wr_ident_derived_account(&s->id);
+		account = derived.s;
+	} else if (!account && s->identity == WR_IDENTITY_NSS) {
+		account = s->name;
+	} else if (!account) {
+		return 0;
+	} else if (s->identity != WR_IDENTITY_NSS && wr_name_check(account, err) < 0) {
+		return wr_err_wrap(err, "account");
+	}
+	if (!*account || strlen(account) >= sizeof(s->account) || strpbrk(account, ":/\n") ||
+	    !wr_text_plain(account, strlen(account), false))
+		return wr_err_set(err, WR_E_INVALID, "account: '%s' is no name of an account",
+				  WR_Q(account));
+	memcpy(s->account, account, strlen(account) + 1);
+	return 0;
+}
+
+static int
+choose_numbers(struct wr_control *c, const struct wr_call *call, struct wr_settings *s,
+	       struct wr_err *err)
+{
+	uint64_t gid = wr_call_u64(call, "gid", UINT64_MAX);
+	int rc = 0;
+
+	switch (s->identity) {
+	case WR_IDENTITY_RANGE:
+		rc = wr_ident_next(c->node, free_uid, c, &s->uid, err);
+		break;
+	case WR_IDENTITY_NSS:
+		rc = wr_ident_look_up(s->account, &s->uid, &s->gid, err);
+		break;
+	case WR_IDENTITY_DERIVED:
+		s->uid = wr_ident_derived(&s->id);
+		break;
+	case WR_IDENTITY_FIXED:
+	case WR_IDENTITY_COUNT:
+		s->uid = (uint32_t)wr_call_u64(call, "uid", UINT64_MAX);
+		break;
+	}
+	wr_getent_end();
+	if (rc == 0 && s->identity != WR_IDENTITY_NSS)
+		s->gid = gid == UINT64_MAX ? s->uid : (uint32_t)gid;
+	return rc;
+}
+
+static int
 choose_identity(struct wr_control *c, const struct wr_call *call, struct wr_settings *s,
 		struct wr_err *err)
 {
 	uint64_t uid = wr_call_u64(call, "uid", UINT64_MAX),
 		 gid = wr_call_u64(call, "gid", UINT64_MAX);
+	const char *driver = wr_call_str(call, "identity");
 	struct same_uid same = {0};
 
 	if (!c->node->root_mode) {
 		if ((uid != UINT64_MAX && uid != getuid()) ||
-		    (gid != UINT64_MAX && gid != getgid())) {
+		    (gid != UINT64_MAX && gid != getgid()) ||
+		    (driver && wr_identity_parse(driver) != WR_IDENTITY_RANGE)) {
 			wr_err_set(err, WR_E_DENIED, "uid: without root every project has uid %u",
 				   (unsigned)getuid());
 			return wr_err_hint(err, "run the daemon as root for identities");
@@ -441,16 +520,12 @@ choose_identity(struct wr_control *c, const struct wr_call *call, struct wr_sett
 		s->gid = getgid();
 		return 0;
 	}
-	if (uid == UINT64_MAX) {
-		if (wr_store_uid_next(c->store, c->node->config.uid_first, c->node->config.uid_last,
-				      c->node->config.trash_keep, &s->uid, err) < 0)
-			return -1;
-		s->gid = gid == UINT64_MAX ? s->uid : (uint32_t)gid;
-		s->exclusive = true;
+	if (pick_driver(c, call, s, err) < 0 || take_account(call, s, err) < 0 ||
+	    choose_numbers(c, call, s, err) < 0)
+		return -1;
+	s->exclusive = true;
+	if (s->identity == WR_IDENTITY_RANGE)
 		return 0;
-	}
-	s->uid = (uint32_t)uid;
-	s->gid = gid == UINT64_MAX ? s->uid : (uint32_t)gid;
 	if (s->uid == 0 || s->uid == c->node->uid) {
 		wr_err_set(err, WR_E_DENIED, "uid: %u is root's or the daemon's own",
 			   (unsigned)s->uid);
@@ -459,7 +534,15 @@ choose_identity(struct wr_control *c, const struct wr_call *call, struct wr_sett
 	same.uid = s->uid;
 	if (wr_store_proj_each(c->store, 2, look_uid, &same, err) < 0)
 		return -1;
-	s->exclusive = !same.found;
+	/* Two ids that give one number are two users, who did not ask to share it. */
+	if (same.found && s->identity == WR_IDENTITY_DERIVED) {
+		wr_err_set(err, WR_E_EXISTS, "uid: %u, derived from the id, is another project's",
+			   (unsigned)s->uid);
+		return wr_err_hint(err, "another identity than derived, or another id");
+	}
+	/* Processes of an account of the host are not only the project's: no stop may end them all.
+	 */
+	s->exclusive = !same.found && s->identity != WR_IDENTITY_NSS;
 	return *same.alone.s ? share_uid(c, &same.alone, err) : 0;
 }
 
@@ -604,9 +687,8 @@ on_record(void *ctx, struct wr_settings *set, const struct wr_err *why)
 		json_decref(k->args);
 	} else if (check_uid(k->c, set, &err) < 0) {
 		json_decref(k->args);
-		wr_fleet_give_back(k->c, &set->id);
-	} else if (make_project(k->c, set, k->volume, k->args, k->by, &op, &err) < 0) {
-		wr_fleet_give_back(k->c, &set->id);
+	} else {
+		(void)make_project(k->c, set, k->volume, k->args, k->by, &op, &err);
 	}
 	if (k->q) {
 		k->q->gone = NULL;
@@ -631,9 +713,10 @@ ask_record(struct wr_control *c, struct wr_req *q, const struct wr_settings *set
 	k->args = wr_json_args(&q->call);
 	q->held = k;
 	q->gone = forget_create;
-	if (wr_call_str(&q->call, "uid"))
+	if (set->identity == WR_IDENTITY_FIXED || set->identity == WR_IDENTITY_NSS)
 		wr_settings_copy(&k->set, set);
-	wr_fleet_create(c, set, c->node->root_mode && !wr_call_str(&q->call, "uid"), on_record, k);
+	wr_fleet_create(c, set, c->node->root_mode && set->identity == WR_IDENTITY_RANGE, on_record,
+			k);
 }
 
 int
@@ -651,11 +734,16 @@ wr_on_create(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	if (!from && wr_call_bool(&q->call, "adopt", false))
 		return wr_err_set(err, WR_E_INVALID,
 				  "adopt: without 'from' there is nothing to adopt");
-	if (pick_volume(c, wr_call_str(&q->call, "volume"), &volume, err) < 0 ||
+	if (wr_marks_pick(c, wr_call_str(&q->call, "volume"), q->who.rights & WR_RIGHT_READ,
+			  &volume, err) < 0 ||
 	    make_settings(c, &q->call, &set, err) < 0)
 		goto out;
 	if (wr_call_str(&q->call, "id") && wr_row_find(c, &set.id, &row, NULL) == 0) {
 		wr_err_set(err, WR_E_EXISTS, "id: there is a project '%s' with it", row.name);
+		goto out;
+	}
+	if (c->fleet && wr_reserve_busy(c, &set.id)) {
+		wr_err_set(err, WR_E_BUSY, "id: a hub is being told that it is free");
 		goto out;
 	}
 	/* Said at once, and by this node's own words. */

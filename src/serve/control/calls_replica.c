@@ -5,6 +5,7 @@
  *
  *   add     a raise: the node becomes a learner -> the writer sends it all (replicate) -> it holds
  *           the newest version -> a raise: it becomes a voter
+ *   witness a raise: a learner -> at once another: it votes, and is sent nothing
  *   remove  a raise: the node is no member; it sees to its copy itself (drop.c)
  *
  * Whoever asks for an `add` sees to the first raise alone; the rest is the writer's, by itself,
@@ -267,6 +268,7 @@ wr_fill_learn(struct wr_control *c, const struct wr_uuid *project)
 	f = wr_calloc(1, sizeof(*f));
 	f->c = c;
 	f->project = *project;
+	f->due_s = now_s() + 1; /* who is to be a witness is not sent anything */
 	f->next = c->fleet->drops->fills;
 	c->fleet->drops->fills = f;
 }
@@ -316,7 +318,7 @@ struct change {
 	struct wr_req *q; /* NULL: nobody waits any more */
 	struct wr_uuid project;
 	struct wr_node_id node;
-	bool add, asking;
+	bool add, witness, asking;
 	struct wr_timer look;
 	uint64_t end_ns;
 };
@@ -409,6 +411,14 @@ on_look(struct wr_timer *t)
 	wr_timer_on(&h->c->loop, &h->look, LOOK_NS, on_look);
 }
 
+static bool
+still_learns(const struct change *h, const struct wr_record *e)
+{
+	const struct wr_member *m = wr_record_has(e, &h->node);
+
+	return h->witness && m && m->role == WR_ROLE_LEARNER;
+}
+
 static void
 on_raised(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 {
@@ -421,7 +431,11 @@ on_raised(void *ctx, const struct wr_msg *answer, const struct wr_err *why)
 	h->asking = false;
 	if (rc == 0)
 		install_here(h->c, answer);
-	if (!q) {
+	if (rc == 0 && still_learns(h, &e)) {
+		/* At once: what is sent to it meanwhile nobody needs. */
+		h->asking = true;
+		ask_raise(h->c, &e, WR_WISH_WITNESS, &h->node, on_raised, h);
+	} else if (!q) {
 		change_free(h);
 	} else if (rc < 0) {
 		q->held = NULL;
@@ -445,6 +459,11 @@ check_add(const struct wr_record *e, const struct wr_fleet_node *n, const char *
 	if (m && wr_node_id_eq(&m->node, &n->node) && m->role == WR_ROLE_DATA)
 		return wr_err_set(err, WR_E_EXISTS, "node %s holds a copy of '%s' already", n->name,
 				  project);
+	if (m && wr_node_id_eq(&m->node, &n->node) && m->role == WR_ROLE_WITNESS) {
+		wr_err_set(err, WR_E_EXISTS, "node %s is a witness of '%s' already", n->name,
+			   project);
+		return wr_err_hint(err, "to hold a copy it is removed first: warren replica remove");
+	}
 	if (n->flags & WR_FLEET_DRAINING) {
 		wr_err_set(err, WR_E_DENIED, "node %s is being drained", n->name);
 		return wr_err_hint(err, "warren node set %s --draining no", n->name);
@@ -515,10 +534,15 @@ wr_on_replicas(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	if (rm)
 		h->node = wr_record_member(&e, &n->node.id)->node;
 	h->add = add != NULL;
+	h->witness = add && wr_call_bool(&q->call, "witness", false);
 	h->asking = true;
 	h->end_ns = wr_clock_mono_ns() + wr_call_u64(&q->call, "wait", 0) * WR_SECOND;
 	q->held = h;
 	q->gone = on_gone;
-	ask_raise(c, &e, add ? WR_WISH_ADD : WR_WISH_REMOVE, &h->node, on_raised, h);
+	ask_raise(c, &e,
+		  !add                  ? WR_WISH_REMOVE
+		  : still_learns(h, &e) ? WR_WISH_WITNESS
+					: WR_WISH_ADD,
+		  &h->node, on_raised, h);
 	return 0;
 }

@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "serve/control/deletion.h"
 #include "serve/control/drops.h"
+#include "serve/control/limits.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
@@ -86,6 +88,7 @@ open_all(struct wr_control *c, const struct wr_serve_opts *o, struct wr_err *err
 	db = wr_asprintf("%s/node.db", c->node->state_path);
 	if (wr_store_open(db, false, &c->store, err) < 0 || wr_admins_load(c, err) < 0)
 		return -1;
+	c->accounts = wr_accounts_driver(c->node);
 	return wr_loop_init(&c->loop, err);
 }
 
@@ -95,8 +98,11 @@ begin(struct wr_control *c, struct wr_err *err)
 	struct wr_err front_err = WR_ERR_INIT;
 
 	if (watch_signals(c, err) < 0 || wr_fleet_begin(c, err) < 0 || wr_ops_adopt(c, err) < 0 ||
-	    wr_ctl_reconcile(c, err) < 0 || (c->fleet && wr_copies_adopt(c, err) < 0) ||
-	    wr_bring_back(c, err) < 0)
+	    wr_ctl_reconcile(c, err) < 0 || (c->fleet && wr_copies_adopt(c, err) < 0))
+		return -1;
+	wr_limits_begin(c);
+	wr_marks_begin(c);
+	if (wr_bring_back(c, err) < 0)
 		return -1;
 	wr_crash_point("control.before-listen");
 	if (wr_ctl_listen(c, err) < 0 || wr_net_listen(c, err) < 0)
@@ -140,6 +146,8 @@ close_all(struct wr_control *c)
 	wr_deletions_end(c);
 	wr_drops_end(c);
 	wr_fleet_end(c);
+	wr_limits_end(c);
+	wr_marks_end(c);
 	wr_ops_detach(c);
 	wr_projs_free(c);
 	wr_watch_off(&c->loop, &c->signals);

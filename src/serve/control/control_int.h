@@ -8,6 +8,7 @@
 #define WR_CONTROL_INT_H
 
 #include "host/auth/auth.h"
+#include "host/ident/ident.h"
 #include "host/life/life.h"
 #include "host/store/store.h"
 #include "serve/control/control.h"
@@ -40,6 +41,7 @@ struct wr_proj;
 struct wr_stream;
 
 struct wr_fleetctl;
+struct wr_limits;
 
 /* The HTTPS API (net.c). */
 struct wr_net {
@@ -61,6 +63,7 @@ struct wr_control {
 	const char *front_program;
 	bool draining, ended;
 	uid_t self;
+	enum wr_accounts accounts; /* how projects get names here */
 	uid_t *admins;
 	size_t admin_count;
 
@@ -77,12 +80,16 @@ struct wr_control {
 	size_t running, queued, by_schedule; /* operations */
 	size_t copying;                      /* those that replicate, beside them */
 	struct wr_op *beside;                /* copies that wait for a save of their source */
+	struct wr_op *unrecorded;            /* ended, and node.db does not know it yet */
+	struct wr_timer record;              /* to try that again */
 	struct wr_timer kick;                /* start what may start, from the loop */
 	struct wr_stream *streams;
 
 	struct wr_timer tick;
 	uint64_t watchdog_ns, volumes_ns, idle_ns, trash_ns;
 	bool *volume_lost;    /* per volume of the node */
+	struct wr_limits *limits; /* limits.h */
+	struct wr_marks *marks;   /* marks.h */
 	struct wr_uuid *back; /* projects still to be brought back */
 	size_t back_count, back_cap, back_running;
 };
@@ -218,6 +225,8 @@ int wr_on_replicate(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_move(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_replicas(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_audit(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_force(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_permit_loss(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_save_all(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 
 /* ---- authority (authority.c) ---- */
@@ -316,6 +325,7 @@ struct wr_op_wish {
 	bool may_wait;
 	uint64_t wait_s;
 	bool scheduled, back;
+	bool sees_all; /* a refusal may name other projects */
 	const struct wr_uuid *id; /* NULL: a new one */
 };
 /* Check, note durably, queue and start what can start. *out: the operation, which may be one that
@@ -325,6 +335,8 @@ int wr_op_submit(struct wr_control *c, struct wr_op_wish *w, struct wr_uuid *out
 /* A save of the source, then a copy into the destination: *out is the copy. */
 int wr_op_submit_copy(struct wr_control *c, const struct wr_proj_row *source, struct wr_op_wish *w,
 		      struct wr_uuid *out, struct wr_err *err);
+/* As the store has it, or as it ended, where that could not be written yet. */
+int wr_op_find(struct wr_control *c, const char *ref, struct wr_op_row *out, struct wr_err *err);
 struct wr_op *wr_op_live(struct wr_control *c, const struct wr_op_row *row); /* NULL: it ended */
 /* false: it ended already, or is unknown; w is not kept then. */
 bool wr_op_watch(struct wr_control *c, const struct wr_uuid *op, struct wr_op_watch *w);
@@ -346,6 +358,8 @@ void wr_ops_detach(struct wr_control *c); /* at the end: leave them running */
 void wr_schedule_begin(struct wr_control *c);
 int wr_bring_back(struct wr_control *c, struct wr_err *err);
 void wr_back_next(struct wr_control *c);
+/* Purge what was in the trash for its time. */
+void wr_purge_expired(struct wr_control *c);
 /* Why a project is not idle (no process, nothing changed for its idle_timeout); NULL: it is. */
 const char *wr_not_idle(struct wr_control *c, const struct wr_proj_row *row);
 

@@ -24,16 +24,19 @@
 #define RETRY_S 5
 /* LIMIT: projects whose retries are begun in one go. */
 #define RETRIES_AT_ONCE 64
-/* The files of a copy follow within 15 min: so long after the first save that they lack; sooner
- * where someone's work lies in them. */
-#define UPDATE_S 600
+/* The files of a copy follow [replica] tree_after the first save that they lack; sooner where all
+ * copies are to, or someone's work lies in them. */
+#define UPDATE_EAGER_S 2
 #define UPDATE_DIRTY_S 5
 #define UPDATE_AGAIN_S 300
 #define REPORT_S 60
 #define REPORT_MS 30000
 #define SOON_S 2
+/* A damaged copy is tried again after so long: it is refilled by then, or not. */
+#define DAMAGED_S 30
 /* LIMIT: of one message. */
 #define REPORTS_MAX 4000
+#define RECORDS_BYTES (900u << 10)
 
 struct due {
 	struct wr_uuid project;
@@ -53,6 +56,7 @@ struct wr_copies {
 	struct uuids behind;  /* nodes that are, to tell at once when one is back */
 	bool asking;          /* a hub, for an orphan's record */
 	struct wr_opening *openings;
+	struct wr_sides *sides;
 };
 
 static void on_retry(struct wr_timer *t);
@@ -86,6 +90,14 @@ struct wr_opening **
 wr_copies_openings(struct wr_control *c)
 {
 	return &c->fleet->copies->openings;
+}
+
+struct wr_sides **
+wr_copies_sides(struct wr_control *c)
+{
+	struct wr_copies *k = copies_of(c);
+
+	return k ? &k->sides : NULL;
 }
 
 static void
@@ -288,6 +300,8 @@ holding_json(json_t *o, const struct wr_holding *h, const struct wr_record *e,
 					? (uint64_t)(now - h->scan_started)
 					: 0);
 	}
+	/* For recovery alone: nothing is safe by it. */
+	time_or_null(o, "latest", h->row.latest);
 	time_or_null(o, "at", h->row.at);
 	wr_json_str(o, "error", *h->row.error ? h->row.error : NULL);
 	wr_json_str(o, "hint", *h->row.hint ? h->row.hint : NULL);
@@ -299,13 +313,15 @@ static void
 safe_json(struct wr_control *c, json_t *o, const struct wr_member_state *ms,
 	  const struct wr_holding *h, size_t count)
 {
-	struct wr_acked acked[WR_MEMBERS_MAX];
+	struct wr_acked acked[WR_MEMBERS_MAX] = {0};
 	struct wr_version v = wr_member_version(ms);
 	struct wr_safe safe;
 	json_t *s;
 
 	for (size_t i = 0; i < count; i++) {
 		acked[i].node = h[i].member->node;
+		if (h[i].self && wr_damage_is(c->node, &ms->project))
+			continue; /* F20: what it holds counts for nothing */
 		acked[i].v = (struct wr_version){{h[i].epoch, 0}, h[i].seq};
 		if (h[i].epoch == v.n.number) /* its own pushes: the epoch is this one */
 			acked[i].v.n = v.n;
@@ -413,7 +429,7 @@ caught_up(struct wr_control *c, struct wr_replica_row *r)
 {
 	bool was = *r->error != '\0';
 
-	r->behind_since = r->next_try = 0;
+	r->behind_since = r->next_try = r->latest = 0;
 	r->tries = 0;
 	r->error[0] = r->hint[0] = '\0';
 	store_row(c, r);
@@ -442,8 +458,8 @@ ignored(void *ctx WR_UNUSED, const struct wr_msg *answer WR_UNUSED,
 }
 
 /* The other node knows a newer record: judged here as if a hub had sent it. */
-static void
-take_record(struct wr_control *c, const struct wr_uuid *project, const char *b64)
+void
+wr_copies_record(struct wr_control *c, const struct wr_uuid *project, const char *b64)
 {
 	struct wr_msg m = WR_MSG_INIT;
 
@@ -473,13 +489,15 @@ take_target(struct wr_control *c, const struct wr_uuid *project, const struct ro
 
 		read_version(wr_json_get_str(e, "version", ""), &r);
 		r.scan_started = wr_held_until(r.scan_started, WR_MAX(scan, since), r.at);
+		r.settings_rev = WR_MAX(r.settings_rev, wr_json_get_u64(e, "settings_rev", 0));
 		caught_up(c, &r);
 	} else {
 		wr_json_get_err(wr_json_get_obj(e, "error"), &why);
+		r.latest = wr_json_get_time(e, "latest", r.latest);
 		fell_behind(c, &r, why.msg, why.hint);
 	}
 	if (record)
-		take_record(c, project, record);
+		wr_copies_record(c, project, record);
 }
 
 /* Rows of nodes that are members no more. */
@@ -532,7 +550,8 @@ wr_copies_took(struct wr_control *c, const struct wr_uuid *project, const json_t
 	sooner(c, &c->fleet->copies->retry, WR_SECOND, on_retry);
 }
 
-/* Whoever lacks the newest save is sent it, also who was not asked for this time. */
+/* Whoever lacks the newest save, or what was set since, is sent it, also who was not asked for this
+ * time. */
 static void
 note_behind(struct wr_control *c, const struct wr_uuid *project)
 {
@@ -551,7 +570,8 @@ note_behind(struct wr_control *c, const struct wr_uuid *project)
 		struct wr_replica_row r = h[i].row;
 
 		if (h[i].self || h[i].member->role == WR_ROLE_WITNESS || r.behind_since ||
-		    (h[i].epoch == own.n.number && h[i].seq >= own.s))
+		    (h[i].epoch == own.n.number && h[i].seq >= own.s &&
+		     h[i].row.settings_rev >= ms.settings_rev))
 			continue;
 		r.project = *project;
 		r.node = h[i].member->node.id;
@@ -585,7 +605,7 @@ give_back(struct wr_control *c, const struct wr_uuid *project)
 	struct wr_proj_row row = {0};
 
 	if (wr_row_find(c, project, &row, NULL) < 0 && wr_fleet_is_writer(c, project))
-		wr_fleet_give_back(c, project);
+		wr_reserve_free(c, project);
 	wr_proj_row_fini(&row);
 }
 
@@ -600,6 +620,7 @@ wr_copies_op_ended(struct wr_control *c, const struct wr_op_row *op, const json_
 	else if (op->kind == WR_OP_REPLICATE && why && !strcmp(op->by, "schedule"))
 		put_off(c, &op->project, why);
 	note_behind(c, &op->project);
+	wr_sides_op_ended(c, op, receipt);
 	/* Nothing is left of it here, and it was nowhere else. */
 	if ((op->kind == WR_OP_CREATE && !receipt) || (op->kind == WR_OP_PURGE && receipt))
 		give_back(c, &op->project);
@@ -752,7 +773,55 @@ wr_copies_seen(struct wr_control *c, const struct wr_uuid *node)
 	sooner(c, &k->retry, WR_SECOND, on_retry);
 }
 
+void
+wr_copies_damaged(struct wr_control *c, const struct wr_uuid *project, const struct wr_uuid *node)
+{
+	struct wr_replica_row r = {.project = *project, .node = *node};
+	struct rows have = {0};
+
+	rows_of(c, project, &have);
+	for (size_t i = 0; i < have.count; i++)
+		if (!strcmp(have.row[i].node.s, node->s))
+			r = have.row[i];
+	free(have.row);
+	r.epoch = r.seq = 0;
+	r.scan_started = 0;
+	r.at = wr_clock_wall().s;
+	if (!r.behind_since)
+		r.behind_since = r.at;
+	r.next_try = r.at + DAMAGED_S;
+	snprintf(r.error, sizeof(r.error), "its copy was found damaged, and is being refilled");
+	*r.hint = '\0';
+	store_row(c, &r);
+	sooner(c, &copies_of(c)->retry, DAMAGED_S * (uint64_t)WR_SECOND, on_retry);
+}
+
 /* ---- files of copies ---- */
+
+static bool
+is_dirty(struct wr_control *c, const struct wr_uuid *project)
+{
+	struct wr_work w = {0};
+	bool dirty = wr_work_load(c->node, project, &w, NULL) == 0 && w.dirty;
+
+	wr_work_fini(&w);
+	return dirty;
+}
+
+static uint64_t
+update_after(struct wr_control *c, const struct wr_uuid *project)
+{
+	uint64_t after = c->node->config.replica_tree_after;
+	struct wr_proj_row row = {0};
+	struct wr_settings set = {0};
+
+	if (wr_row_find(c, project, &row, NULL) == 0 && wr_row_settings(&row, &set, NULL) == 0 &&
+	    !strcmp(wr_settings_str(&set, "replica_tree"), "eager"))
+		after = WR_MIN(after, (uint64_t)UPDATE_EAGER_S);
+	wr_settings_fini(&set);
+	wr_proj_row_fini(&row);
+	return is_dirty(c, project) ? WR_MIN(after, (uint64_t)UPDATE_DIRTY_S) : after;
+}
 
 /* Does this node keep working files of a project that others write? */
 static bool
@@ -780,16 +849,6 @@ keeps_tree(struct wr_control *c, const struct wr_record *e, const struct wr_proj
 	}
 	wr_settings_fini(&set);
 	return keep;
-}
-
-static bool
-is_dirty(struct wr_control *c, const struct wr_uuid *project)
-{
-	struct wr_work w = {0};
-	bool dirty = wr_work_load(c->node, project, &w, NULL) == 0 && w.dirty;
-
-	wr_work_fini(&w);
-	return dirty;
 }
 
 static void
@@ -829,7 +888,8 @@ update_one(struct wr_control *c, const struct wr_uuid *project)
 	w.row = &row;
 	w.args = json_object();
 	if (wr_op_submit(c, &w, &op, &err) < 0)
-		update_later(c, project, UPDATE_AGAIN_S); /* it is busy */
+		update_later(c, project, /* it is busy */
+			     WR_MIN((uint64_t)UPDATE_AGAIN_S, c->node->config.replica_tree_after));
 	wr_proj_row_fini(&row);
 }
 
@@ -928,9 +988,12 @@ wr_fleet_learn(struct wr_control *c, const struct wr_uuid *project)
 	if (ms.has_record) {
 		learn_row(c, &ms);
 		if (!wr_node_id_eq(&ms.record.writer, &c->fleet->auth->self))
-			update_later(c, project, is_dirty(c, project) ? UPDATE_DIRTY_S : UPDATE_S);
+			update_later(c, project, update_after(c, project));
+		else if (ms.has_save)
+			note_behind(c, project);
 	}
 	wr_member_fini(&ms);
+	wr_sides_learn(c, project);
 	add_uuid(&k->changed, project);
 	wr_open_learned(c, project);
 	wr_deletion_learn(c, project);
@@ -993,6 +1056,7 @@ report_of(struct wr_control *c, const struct wr_uuid *project, struct wr_report 
 
 struct all {
 	struct wr_control *c;
+	const char *after; /* ids up to this one are left out; NULL: none */
 	struct wr_report *r;
 	size_t count, cap;
 	bool cut;
@@ -1003,6 +1067,8 @@ add_report(void *ctx, const struct wr_uuid *project, struct wr_err *err WR_UNUSE
 {
 	struct all *l = ctx;
 
+	if (l->after && strcmp(project->s, l->after) <= 0)
+		return 0;
 	if (l->count >= REPORTS_MAX) {
 		l->cut = true;
 		return 1;
@@ -1014,13 +1080,13 @@ add_report(void *ctx, const struct wr_uuid *project, struct wr_err *err WR_UNUSE
 }
 
 size_t
-wr_copies_holds(struct wr_control *c, struct wr_report **out, bool *out_whole)
+wr_copies_holds(struct wr_control *c, const char *after, struct wr_report **out, bool *out_end)
 {
-	struct all l = {.c = c};
+	struct all l = {.c = c, .after = after};
 	int rc = wr_auth_each(c->fleet->auth, add_report, &l, NULL);
 
 	*out = l.r;
-	*out_whole = rc == 0 && !l.cut;
+	*out_end = rc == 0 && !l.cut;
 	return l.count;
 }
 
@@ -1030,7 +1096,37 @@ wr_copies_inventory(struct wr_asked *k)
 	struct wr_msg a = WR_MSG_INIT;
 
 	wr_msg_answer(&a, &k->q, &k->c->fleet->auth->self, WR_MSG_HOLDS);
-	a.report_count = wr_copies_holds(k->c, &a.report, &a.flag);
+	a.report_count = wr_copies_holds(k->c, k->q.text, &a.report, &a.flag);
+	wr_asked_answer(k, &a);
+}
+
+void
+wr_copies_records(struct wr_asked *k)
+{
+	struct wr_msg a = WR_MSG_INIT;
+	size_t bytes = 0;
+
+	a.kind = WR_MSG_RECORDS;
+	a.blobs = wr_calloc(WR_MSG_BLOBS, sizeof(*a.blobs));
+	for (size_t i = 0; i < k->q.keep_count && a.blob_count + 2 <= WR_MSG_BLOBS; i++) {
+		struct wr_member_state ms;
+
+		wr_member_init(&ms, &k->q.keep[i].project);
+		if (wr_auth_load(k->c->fleet->auth, &k->q.keep[i].project, &ms, NULL) == 0 &&
+		    ms.has_record) {
+			bytes += ms.record_bytes.len + ms.settings.len;
+			if (bytes <= RECORDS_BYTES) {
+				wr_buf_add(&a.blobs[a.blob_count], ms.record_bytes.p,
+					   ms.record_bytes.len);
+				wr_buf_add(&a.blobs[a.blob_count + 1], ms.settings.p,
+					   ms.settings.len);
+			}
+		}
+		wr_member_fini(&ms);
+		if (bytes > RECORDS_BYTES)
+			break;
+		a.blob_count += 2;
+	}
 	wr_asked_answer(k, &a);
 }
 
@@ -1068,6 +1164,7 @@ on_report(struct wr_timer *t)
 		return;
 	wr_timer_on(&c->loop, t, REPORT_S * (uint64_t)WR_SECOND, on_report);
 	m.kind = WR_MSG_REPORT;
+	m.flag = wr_marks_full(c);
 	m.report = wr_calloc(n + 1, sizeof(*m.report));
 	for (size_t i = 0; i < n; i++)
 		if (report_of(c, &k->changed.id[i], &m.report[m.report_count]) ||
@@ -1244,6 +1341,7 @@ wr_copies_begin(struct wr_control *c)
 	(void)wr_store_replica_each(c->store, NULL, look_behind, c, NULL);
 	wr_timer_on(&c->loop, &k->retry, SOON_S * (uint64_t)WR_SECOND, on_retry);
 	wr_timer_on(&c->loop, &k->report, WR_SECOND, on_report);
+	wr_sides_begin(c);
 }
 
 void
@@ -1254,6 +1352,7 @@ wr_copies_end(struct wr_control *c)
 	if (!k)
 		return;
 	wr_open_end(c);
+	wr_sides_end(c);
 	wr_timer_off(&c->loop, &k->retry);
 	wr_timer_off(&c->loop, &k->update);
 	wr_timer_off(&c->loop, &k->report);

@@ -692,6 +692,7 @@ on_tick(struct wr_timer *t)
 	if (d->c->draining || d->c->fleet->amnesia)
 		return;
 	wr_fills_tick(d->c);
+	wr_mends_tick(d->c);
 	for (k = d->cands; k && d->dropping < DROPPING_MAX; k = next) {
 		next = k->next;
 		if (!k->busy && k->due_s <= now)
@@ -838,6 +839,7 @@ wr_drops_begin(struct wr_control *c)
 	for (size_t i = 0; i < l.count; i++)
 		look_at(c, &l.id[i]);
 	free(l.id);
+	wr_mends_begin(c);
 	wr_timer_on(&c->loop, &d->tick, TICK_NS, on_tick);
 }
 
@@ -852,6 +854,8 @@ wr_drops_end(struct wr_control *c)
 	/* Hidden as they are: the next start sees to them. */
 	while (d->list)
 		dropping_free(d->list);
+	wr_mends_end(c);
+	wr_audits_end(c);
 	wr_proves_end(c);
 	wr_fills_end(c);
 	while (d->cands)

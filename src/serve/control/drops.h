@@ -6,6 +6,7 @@
  *   drop.c          a copy that its record does not count any more: hide, prove, to the trash (X1);
  *                   out of the trash for good (X2)
  *   calls_audit.c   `audit`: every member looks at its own copy, who asks compares
+ *   mend.c          copies of this node that were found damaged, until they are whole again
  *   calls_replica.c `replica add` and `replica remove`; learners that are filled become voters
  */
 #ifndef WR_CONTROL_DROPS_H
@@ -17,7 +18,7 @@
 /* LIMIT: workers that look at objects for proofs, at a time. */
 #define WR_PROVING_MAX 4
 /* LIMIT: audits at a time, and seconds of one. */
-#define WR_AUDITING_MAX 1
+#define WR_AUDITING_MAX 3
 #define WR_AUDIT_S 86400
 /* How many objects a challenge asks for. */
 #define WR_CHALLENGE_IDS 16
@@ -30,6 +31,9 @@ struct wr_prove;
 struct wr_dropping;
 struct wr_drop_cand;
 struct wr_fill;
+struct wr_mend;
+struct wr_found;
+struct wr_marks_of;
 struct wr_drops {
 	struct wr_control *c;
 	struct wr_prove *proves; /* workers */
@@ -41,13 +45,17 @@ struct wr_drops {
 	size_t gone_count, gone_cap;
 	int64_t limit_told;
 	struct wr_fill *fills; /* learners of projects that are written here */
+	struct wr_found *found;    /* damaged copies that are not marked yet; newest first */
+	struct wr_marks_of *marks; /* of nodes that were asked */
+	struct wr_mend *mends;
+	bool mending; /* one is being looked at */
 	struct wr_timer tick;
 };
 /* Look at the repository of a project, or of one in the trash. args is taken. fn is called once,
  * from the loop, unless it is forgotten before. NULL with err: WR_E_BUSY: as many as may run do. */
 struct wr_prove *wr_prove_begin(struct wr_control *c, const struct wr_uuid *project, bool trashed,
 				json_t *args, wr_prove_fn fn, void *ctx, struct wr_err *err);
-/* Likewise, for WR_TASK_PROVE or WR_TASK_AUDIT. */
+/* Likewise, for WR_TASK_PROVE, WR_TASK_AUDIT or WR_TASK_MEND. */
 struct wr_prove *wr_look_begin(struct wr_control *c, enum wr_task_kind kind,
 			       const struct wr_uuid *project, bool trashed, json_t *args,
 			       wr_prove_fn fn, void *ctx, struct wr_err *err);
@@ -76,8 +84,19 @@ bool wr_drop_purges(struct wr_control *c, const struct wr_uuid *project);
 
 /* AUDIT, of whoever is in the fleet: this node's copy is looked at. */
 void wr_audit_asked(struct wr_asked *k);
-/* Was it found damaged, and not found whole since? It proves nothing then, and is no source. */
-bool wr_audit_damaged(struct wr_control *c, const struct wr_uuid *project);
+/* MARK, likewise: what was found damaged here counts as that from now on, and is refilled. */
+void wr_audit_mark(struct wr_asked *k);
+void wr_audits_end(struct wr_control *c);
+
+/* ---- mend.c ---- */
+
+void wr_mends_begin(struct wr_control *c);
+void wr_mends_end(struct wr_control *c);
+void wr_mends_tick(struct wr_control *c);
+/* It is marked: refill it, without a pause. */
+void wr_mend_now(struct wr_control *c, const struct wr_uuid *project);
+/* A push brought what it lacked. */
+void wr_mend_received(struct wr_control *c, const struct wr_uuid *project);
 
 /* ---- calls_replica.c ---- */
 

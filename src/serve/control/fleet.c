@@ -28,7 +28,8 @@
 /* LIMIT: of those that are due at once. */
 #define HELLOS_MAX 64
 #define ASK_MS 10000
-#define CERT_EVERY_NS (3600 * SECOND_NS)
+#define CERT_EVERY_NS (3600 * SECOND_NS) /* asked for; looked at: */
+#define CERT_LOOK_NS (5 * SECOND_NS)
 #define ADDRESS_EVERY_NS (60 * SECOND_NS)
 #define DAY_NS (86400 * SECOND_NS)
 /* What a message has room for. */
@@ -202,7 +203,7 @@ wr_fleet_changed(struct wr_control *c)
 	/* Everyone hears of it at once. */
 	for (size_t i = 0; i < p->node_count; i++)
 		p->node[i]->hello_ns = 0;
-	p->address_ns = 0;
+	p->address_ns = p->cert_ns = p->cert_asked_ns = 0;
 }
 
 void
@@ -367,22 +368,26 @@ renew(struct wr_control *c, uint64_t now)
 {
 	struct wr_peers *p = c->fleet->peers;
 	WR_SCOPED(wr_buf_fini) struct wr_buf cert = WR_BUF_INIT, key = WR_BUF_INIT;
+	const struct wr_fleet_node *own = wr_auth_own(c->fleet->auth);
 	const struct wr_uuid *hub = wr_hub_pick(c);
 	struct wr_cert_info info;
 	struct wr_msg m = WR_MSG_INIT;
 
-	if (c->fleet->catalog || !hub || p->cert_asked ||
-	    (p->cert_ns && now - p->cert_ns < CERT_EVERY_NS))
+	/* Its time may come with a clock that is put right. */
+	if (c->fleet->catalog || !own || !hub || p->cert_asked ||
+	    (p->cert_ns && now - p->cert_ns < CERT_LOOK_NS) ||
+	    (p->cert_asked_ns && now - p->cert_asked_ns < CERT_EVERY_NS))
 		return;
 	p->cert_ns = now;
 	if (wr_read_file(c->node->state_fd, CERT_FILE, WR_CERT_BYTES, &cert, NULL) < 0 ||
 	    wr_cert_info((struct wr_der){cert.p, cert.len}, &info, NULL) < 0 ||
-	    !wr_cert_renew_due(&info, wr_clock_wall().s))
+	    (!wr_cert_renew_due(&info, wr_clock_wall().s) && !strcmp(info.names, own->names)))
 		return;
 	m.kind = WR_MSG_CERT;
 	if (wr_read_file(c->node->state_fd, KEY_FILE, WR_TLS_KEY_BYTES, &key, NULL) == 0 &&
 	    wr_tls_key_spki((struct wr_der){key.p, key.len}, &m.blob, NULL) == 0) {
 		p->cert_asked = true;
+		p->cert_asked_ns = now;
 		wr_ask(c, hub, &m, ASK_MS, on_cert, c);
 	}
 	wr_secret_fini(&key);
@@ -469,6 +474,7 @@ begin(struct wr_control *c, struct wr_err *err)
 	if (wr_channel_begin(c, err) < 0)
 		return -1;
 	wr_copies_begin(c);
+	wr_reserve_begin(c);
 	wr_leases_begin(c);
 	wr_timer_on(&c->loop, &p->tick, 0, on_tick);
 	return 0;
@@ -506,6 +512,7 @@ wr_fleet_end(struct wr_control *c)
 	wr_timer_off(&c->loop, &f->peers->tick);
 	wr_channel_end(c);
 	wr_asks_end(c);
+	wr_reserve_end(c);
 	if (f->copies)
 		wr_copies_end(c);
 	if (f->hub)

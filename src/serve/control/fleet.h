@@ -14,6 +14,7 @@
  *   deletion.c projects that are deleted, or come back, by their record
  *   drops.h    copies that come and go: attest.c, drop.c, calls_replica.c
  *   hub.c      (hubs) create, raise, settings, reports, certificates
+ *   know.h     (hubs) what it must know before it gives names away
  */
 #ifndef WR_CONTROL_FLEET_H
 #define WR_CONTROL_FLEET_H
@@ -27,6 +28,8 @@ struct wr_peers;
 struct wr_leases;
 struct wr_copies;
 struct wr_hub;
+struct wr_know;
+struct wr_reserve;
 struct wr_drops;
 struct wr_deletions;
 
@@ -40,6 +43,8 @@ struct wr_fleetctl {
 	struct wr_leases *leases;
 	struct wr_copies *copies;
 	struct wr_hub *hub;
+	struct wr_know *know; /* hubs; know.h */
+	struct wr_reserve *reserve;
 	struct wr_drops *drops;
 	struct wr_deletions *deletions;
 };
@@ -84,6 +89,8 @@ struct wr_asked {
 /* Exactly once per message; a is taken, left empty. */
 void wr_asked_answer(struct wr_asked *k, struct wr_msg *a);
 void wr_asked_fail(struct wr_asked *k, const struct wr_err *err);
+/* Did this very process ask? */
+bool wr_asked_here(const struct wr_asked *k);
 /* Judge and answer, now or later. */
 void wr_asked_serve(struct wr_asked *k);
 /* A message refused: an event within bounds. */

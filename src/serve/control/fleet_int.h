@@ -16,17 +16,29 @@ struct wr_ask;
 struct wr_asked_in;
 struct wr_inbound;
 
-/* LIMIT: messages of one node of which the same one again is refused. Older ones are harmless by
- * the rules alone. */
-#define WR_REPLAY_SLOTS 256
+/* LIMIT: how far messages of one process may overtake each other. */
+#define WR_REPLAY_WINDOW 1024
+/* LIMIT: processes of one node that are told apart; it has one, and another after each start. */
+#define WR_SENDERS 16
+
+/* A process of another node: it numbers what it asks from 1 on. */
+struct wr_sender {
+	uint64_t nonce;   /* 0: none */
+	uint64_t newest;  /* of its numbers */
+	uint64_t counter; /* the greatest that its node had in them */
+	uint64_t used;
+	uint64_t seen[WR_REPLAY_WINDOW / 64]; /* by number, modulo the window */
+};
 
 /* Another node, in the incarnation that the fleet record names. */
 struct wr_pnode {
 	struct wr_node_id node;
 	uint64_t nonce; /* of its control; 0: unknown */
 	struct wr_counters seen;
-	uint64_t *request; /* the last ones that it asked, a ring of WR_REPLAY_SLOTS; NULL: none */
-	size_t request_next;
+	struct wr_sender *sender; /* WR_SENDERS of them; NULL: none yet */
+	uint64_t sender_uses;
+	bool sender_gone; /* one had to make room; its counter, or a later one's: */
+	uint64_t sender_gone_counter;
 	bool behind;          /* its last message said so */
 	bool there;           /* it answered its last HELLO */
 	uint64_t answered_ns; /* monotonic; its last good answer; 0: none since our start */
@@ -38,6 +50,7 @@ struct wr_pnode {
 struct wr_heard {
 	struct wr_uuid project;
 	uint64_t ns; /* CLOCK_BOOTTIME */
+	struct wr_node_id from;
 };
 
 struct wr_peers {
@@ -77,7 +90,7 @@ struct wr_peers {
 	struct wr_timer tick;
 	bool touched; /* since the counter moved last */
 	bool count_failed, large_told;
-	uint64_t counted_ns, daily_ns, cert_ns, address_ns;
+	uint64_t counted_ns, daily_ns, cert_ns, cert_asked_ns, address_ns;
 	uint64_t told_seq;     /* of the fleet record that @peer has */
 	int64_t cert_stamp_ns; /* of the files that it has */
 	bool cert_asked, address_asked;
@@ -113,8 +126,9 @@ struct wr_pnode *wr_pnode_get(struct wr_control *c, const struct wr_node_id *nod
 /* A message of it is fresh. WR_E_DENIED: it is behind; *out_seen is the counter that was seen. */
 int wr_pnode_count(struct wr_control *c, struct wr_pnode *n, uint64_t counter, uint64_t *out_seen,
 		   struct wr_err *err);
-/* false: it asked exactly that already. */
-bool wr_pnode_request(struct wr_pnode *n, uint64_t request);
+/* A message of its process nonce, the request-th, with that counter. false: it was here before, or
+ * may have been. */
+bool wr_pnode_request(struct wr_pnode *n, uint64_t nonce, uint64_t counter, uint64_t request);
 /* Its clock, as it answered at now. */
 void wr_pnode_clock(struct wr_control *c, struct wr_pnode *n, int64_t ahead_s);
 
@@ -138,7 +152,14 @@ void wr_members_end(struct wr_control *c);
 /* env, for judgements about that project. */
 void wr_member_env_of(struct wr_control *c, const struct wr_uuid *project,
 		      struct wr_member_env *env);
-void wr_heard_now(struct wr_control *c, const struct wr_uuid *project);
+/* Fills whom it heard into env. */
+void wr_heard_env(struct wr_control *c, const struct wr_uuid *project, struct wr_member_env *env);
+/* Its writer was heard now. Nothing happens while the hold of another runs. */
+void wr_heard_now(struct wr_control *c, const struct wr_uuid *project,
+		  const struct wr_node_id *from);
+/* What judging said besides its answer, of whom was heard. from: who sent what was judged. */
+void wr_heard_judged(struct wr_control *c, const struct wr_uuid *project,
+		     const struct wr_member_out *out, const struct wr_node_id *from);
 /* What is known of it, or nothing; fails where that cannot be told. */
 int wr_member_load(struct wr_control *c, const struct wr_uuid *project, struct wr_member_state *out,
 		   struct wr_err *err);
@@ -146,6 +167,8 @@ int wr_member_load(struct wr_control *c, const struct wr_uuid *project, struct w
 /* ---- inbound.c ---- */
 
 void wr_inbound_stream(struct wr_control *c, struct wr_peer_msg *m);
+/* Is a push of it under way, or waiting? */
+bool wr_inbound_runs(struct wr_control *c, const struct wr_uuid *project);
 void wr_inbound_tick(struct wr_control *c);
 /* Its process is gone: nobody waits for what waits. */
 void wr_inbound_lost(struct wr_control *c);

@@ -253,13 +253,36 @@ test_peers__replays_and_counters_are_remembered(void **state WR_UNUSED)
 	assert_non_null(n);
 	later.inc++;
 	assert_null(wr_pnode_get(c, &later));
-	assert_true(wr_pnode_request(n, 1));
-	assert_false(wr_pnode_request(n, 1));
-	for (uint64_t i = 2; i <= WR_REPLAY_SLOTS; i++)
-		assert_true(wr_pnode_request(n, i));
-	assert_false(wr_pnode_request(n, 1));
-	assert_true(wr_pnode_request(n, WR_REPLAY_SLOTS + 1));
-	assert_true(wr_pnode_request(n, 1)); /* it made room */
+	/* Each number of a process once, in any order within the window. */
+	assert_true(wr_pnode_request(n, 7, 5, 1));
+	assert_false(wr_pnode_request(n, 7, 5, 1));
+	assert_false(wr_pnode_request(n, 7, 5, 0));
+	assert_false(wr_pnode_request(n, 0, 5, 2));
+	assert_true(wr_pnode_request(n, 7, 5, 100));
+	for (uint64_t i = 2; i < 100; i++)
+		assert_true(wr_pnode_request(n, 7, 5, i));
+	for (uint64_t i = 1; i <= 100; i++)
+		assert_false(wr_pnode_request(n, 7, 5, i));
+	/* What is older than the window was here or comes too late, and stays out. */
+	assert_true(wr_pnode_request(n, 7, 5, 10 * WR_REPLAY_WINDOW));
+	assert_false(wr_pnode_request(n, 7, 5, 101));
+	assert_false(wr_pnode_request(n, 7, 5, 9 * WR_REPLAY_WINDOW));
+	assert_true(wr_pnode_request(n, 7, 5, 9 * WR_REPLAY_WINDOW + 1));
+	assert_false(wr_pnode_request(n, 7, 5, 9 * WR_REPLAY_WINDOW + 1));
+	assert_true(wr_pnode_request(n, 7, 5, UINT64_MAX));
+	assert_false(wr_pnode_request(n, 7, 5, UINT64_MAX));
+	assert_true(wr_pnode_request(n, 7, 5, UINT64_MAX - 1));
+	/* Other processes of it: when so many came that the first was forgotten, its messages are
+	 * still refused, by their counter. */
+	for (uint64_t i = 0; i < WR_SENDERS; i++)
+		assert_true(wr_pnode_request(n, 100 + i, 6 + i, 1));
+	assert_false(wr_pnode_request(n, 7, 5, 500));
+	assert_false(wr_pnode_request(n, 8, 5, 1));
+	assert_false(wr_pnode_request(n, 100, 6, 1));
+	assert_true(wr_pnode_request(n, 100, 6, 2));
+	assert_true(wr_pnode_request(n, 200, 6 + WR_SENDERS, 1));
+	assert_false(wr_pnode_request(n, 101, 7, 1));
+	assert_true(wr_pnode_request(n, 102, 8, 2));
 
 	assert_int_equal(wr_pnode_count(c, n, 900, &seen, &err), 0);
 	serve_end();
@@ -283,7 +306,7 @@ test_heard__by_project(void **state WR_UNUSED)
 		wr_uuid_new(&id[i]);
 		wr_member_env_of(c, &id[i], &env);
 		assert_int_equal(env.heard_ns, 0);
-		wr_heard_now(c, &id[i]);
+		wr_heard_now(c, &id[i], &c->fleet->auth->self);
 	}
 	for (size_t i = 0; i < WR_ARRAY_LEN(id); i++) {
 		wr_member_env_of(c, &id[i], &env);

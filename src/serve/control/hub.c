@@ -14,17 +14,18 @@
 #include "fleet/catalog/catalog.h"
 #include "fleet/rules/raise.h"
 #include "fleet/trust/trust.h"
+#include "host/ident/ident.h"
+#include "serve/control/know.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
+#include "sys/crash.h"
+#include "sys/getent.h"
 
 /* LIMITs */
 #define RAISES_MAX 256
-#define NEWER_MAX 64 /* records that a node is told after a start; the rest as it comes up */
 #define WAITERS_MAX 16
 #define REPORTED_BYTES (900u << 10)
 #define ASK_MS 5000
-#define INVENTORY_MS 30000
-#define INVENTORY_AGAIN_NS (86400 * (uint64_t)WR_SECOND)
 
 struct raise;
 
@@ -50,16 +51,9 @@ struct raise {
 	struct wr_buf settings;
 	struct raise *next;
 };
-/* A node that reported, and since which of its boots all that it holds is known. */
-struct known {
-	struct wr_uuid node;
-	uint64_t nonce, asked_ns;
-};
 struct wr_hub {
 	struct raise *raises;
 	size_t raise_count;
-	struct known *known;
-	size_t known_count, known_cap;
 	bool told_two; /* that two nodes make one fleet that stops with either */
 };
 
@@ -111,8 +105,11 @@ wr_hub_begin(struct wr_control *c, struct wr_err *err)
 		return -1;
 	rc = wr_auth_each(c->fleet->auth, learn_own, c, err);
 	if (rc == 0)
-		return wr_catalog_commit(c->fleet->catalog, err);
-	wr_catalog_abort(c->fleet->catalog);
+		rc = wr_catalog_commit(c->fleet->catalog, err);
+	else
+		wr_catalog_abort(c->fleet->catalog);
+	if (rc == 0)
+		return wr_know_begin(c, err);
 	return wr_err_wrap(err, "read this node's projects into the catalog");
 }
 
@@ -139,6 +136,7 @@ wr_hub_end(struct wr_control *c)
 	struct wr_hub *h = c->fleet ? c->fleet->hub : NULL;
 	struct wr_err why = WR_ERR_INIT;
 
+	wr_know_end(c);
 	if (!h)
 		return;
 	wr_err_set(&why, WR_E_CANCELLED, "the hub is ending");
@@ -149,7 +147,6 @@ wr_hub_end(struct wr_control *c)
 			wr_asked_fail(r->waiter[i], &why);
 		raise_free(r);
 	}
-	free(h->known);
 	free(h);
 	c->fleet->hub = NULL;
 }
@@ -208,6 +205,7 @@ wr_hub_placement(struct wr_control *c, const struct wr_uuid *project,
 		    .draining = k->flags & WR_FLEET_DRAINING,
 		    .experimental = k->flags & WR_FLEET_EXPERIMENTAL,
 		    .removed = k->flags & WR_FLEET_REMOVED,
+		    .full = wr_marks_node_full(c, &k->node.id),
 		};
 	}
 	placer = wr_placer_new(node, n, err);
@@ -240,7 +238,7 @@ advise(struct wr_control *c, const struct wr_record *e)
 	h->told_two = true;
 	wr_event(c, "hub", NULL, "fleet.two-copies",
 		 "with two copies nothing is safe, and nothing starts elsewhere, while either node "
-		 "is away: add a third node",
+		 "is away: add a third node, be it as a witness: warren replica add --witness",
 		 NULL);
 }
 
@@ -275,13 +273,22 @@ sign_settings(struct wr_control *c, const struct wr_settings *set, struct wr_buf
 }
 
 static int
+free_uid(void *ctx, uint32_t first, uint32_t last, uint32_t *out, struct wr_err *err)
+{
+	struct wr_control *c = ctx;
+
+	return wr_catalog_uid_next(c->fleet->catalog, first, last, c->node->config.trash_keep,
+				   wr_clock_wall().s, out, err);
+}
+
+static int
 choose_uid(struct wr_control *c, struct wr_settings *s, struct wr_err *err)
 {
-	const struct wr_config *k = &c->node->config;
 	bool same = s->gid == s->uid;
+	int rc = wr_ident_next(c->node, free_uid, c, &s->uid, err);
 
-	if (wr_catalog_uid_next(c->fleet->catalog, k->uid_first, k->uid_last, k->trash_keep,
-				wr_clock_wall().s, &s->uid, err) < 0)
+	wr_getent_end();
+	if (rc < 0)
 		return -1;
 	if (same)
 		s->gid = s->uid;
@@ -440,13 +447,16 @@ create(struct wr_asked *k, struct wr_err *err)
 					"id: the fleet has a project '%s' with it", p.name);
 		goto out;
 	}
-	rc = wr_hub_first(c, &k->q.from, &set, k->q.number == 0 && set.uid != 0, &record, &settings,
-			  err);
+	rc = wr_know_may_create(c, &k->q.from, err);
+	if (rc == 0)
+		rc = wr_hub_first(c, &k->q.from, &set, k->q.number == 0 && set.uid != 0, &record,
+				  &settings, err);
 	if (rc == 0)
 		rc = wr_record_decode(record.p, record.len, &e, err);
 	if (rc == 0) {
 		struct wr_uuid from = k->q.from.id;
 
+		wr_crash_point("control.name-taken");
 		answer_created(k, &record, &settings, set.uid);
 		tell_members(c, &e, &record, &settings, &from);
 	}
@@ -522,6 +532,8 @@ over(struct raise *r, const struct wr_err *why)
 
 	learn(r, &record);
 	tell_raise(r, why);
+	if (!why && r->accept_loss)
+		wr_know_loss_done(r->c, &r->project);
 	while (r->waiter_count) {
 		struct wr_asked *k = r->waiter[--r->waiter_count];
 
@@ -716,6 +728,21 @@ may_raise(const struct wr_asked *k, const struct wr_record *e, struct wr_err *er
 			  wr_fleet_name(k->c, &k->q.from.id));
 }
 
+/* A node that was taken over would have older files than there are: an operator says so here. At
+ * this hub it was asked by control, which saw to who he is. */
+static int
+may_lose(const struct wr_asked *k, struct wr_err *err)
+{
+	struct wr_control *c = k->c;
+
+	if (!k->q.flag || wr_asked_here(k) || wr_know_loss_permitted(c, &k->q.project, &k->q.from))
+		return 0;
+	wr_err_set(err, WR_E_DENIED, "losing saves has to be permitted at a hub, by an operator");
+	return wr_err_hint(err, "on node %s: warren hub permit-loss %s --node %s; then again",
+			   wr_fleet_name(c, &c->node->id), k->q.project.s,
+			   wr_fleet_name(c, &k->q.from.id));
+}
+
 static bool
 same_wish(const struct raise *r, const struct wr_msg *q)
 {
@@ -745,6 +772,8 @@ on_raise(struct wr_asked *k, struct wr_err *err)
 	struct wr_record e = {0};
 	struct raise *r;
 
+	if (may_lose(k, err) < 0)
+		return -1;
 	for (r = h->raises; r; r = r->next) {
 		if (strcmp(r->project.s, k->q.project.s) != 0)
 			continue;
@@ -766,6 +795,10 @@ on_raise(struct wr_asked *k, struct wr_err *err)
 	opinions_of(c, &e, &op);
 	for (size_t i = 0; i < WR_RAISE_TRIES; i++)
 		o.random[i] = random_u64();
+	if (o.wish == WR_WISH_WITNESS) {
+		o.wish = WR_WISH_VOTER;
+		o.role = WR_ROLE_WITNESS;
+	}
 	o.known = &e;
 	o.settings = settings;
 	o.nodes = op.node;
@@ -850,55 +883,6 @@ on_settings(struct wr_asked *k, struct wr_err *err)
 
 /* ---- REPORT ---- */
 
-static struct known *
-known_of(struct wr_hub *h, const struct wr_uuid *node)
-{
-	for (size_t i = 0; i < h->known_count; i++)
-		if (!strcmp(h->known[i].node.s, node->s))
-			return &h->known[i];
-	wr_grow(&h->known, &h->known_cap, h->known_count + 1, sizeof(*h->known));
-	h->known[h->known_count] = (struct known){.node = *node};
-	return &h->known[h->known_count++];
-}
-
-/* It was away when they were made. */
-static void
-tell_newer(struct wr_control *c, const struct wr_msg *holds)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < holds->report_count && n < NEWER_MAX; i++) {
-		const struct wr_report *r = &holds->report[i];
-		struct wr_cat_project p = {0};
-		struct wr_msg m = WR_MSG_INIT;
-
-		if (wr_catalog_project_find(c->fleet->catalog, r->project.s, &p, NULL) == 0 &&
-		    p.record.len && wr_epoch_cmp(&p.n, &r->n) > 0) {
-			m.kind = WR_MSG_INSTALL;
-			m.project = r->project;
-			wr_buf_add(&m.record, p.record.p, p.record.len);
-			wr_buf_add(&m.settings, p.settings.p, p.settings.len);
-			wr_ask(c, &holds->from.id, &m, ASK_MS, told, NULL);
-			n++;
-		}
-		wr_cat_project_fini(&p);
-	}
-}
-
-static void
-on_holds(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNUSED)
-{
-	struct wr_control *c = ctx;
-	struct wr_err err = WR_ERR_INIT;
-
-	if (answer && answer->kind == WR_MSG_HOLDS &&
-	    wr_catalog_report(c->fleet->catalog, &answer->from, answer->report,
-			      answer->report_count, answer->flag, wr_clock_wall().s, &err) < 0)
-		wr_log_err(WR_LOG_ERROR, "catalog a report", &err);
-	if (answer && answer->kind == WR_MSG_HOLDS)
-		tell_newer(c, answer);
-}
-
 /* Deleted, and the last copy is purged: its name is free. */
 static void
 look_purged(struct wr_control *c, const struct wr_node_id *from, const struct wr_report *r)
@@ -919,22 +903,6 @@ look_purged(struct wr_control *c, const struct wr_node_id *from, const struct wr
 	if (err.code != WR_E_NONE)
 		wr_log_err(WR_LOG_ERROR, "catalog a report", &err);
 	wr_cat_project_fini(&p);
-}
-
-/* After a start of the node or of the hub, and once a day: all of it. */
-static void
-ask_inventory(struct wr_asked *k)
-{
-	struct known *n = known_of(k->c->fleet->hub, &k->q.from.id);
-	uint64_t now = wr_clock_boot_ns();
-	struct wr_msg m = WR_MSG_INIT;
-
-	if (n->asked_ns && n->nonce == k->q.nonce && now - n->asked_ns < INVENTORY_AGAIN_NS)
-		return;
-	n->nonce = k->q.nonce;
-	n->asked_ns = now;
-	m.kind = WR_MSG_INVENTORY;
-	wr_ask(k->c, &k->q.from.id, &m, INVENTORY_MS, on_holds, k->c);
 }
 
 static void
@@ -972,7 +940,8 @@ on_report(struct wr_asked *k, struct wr_err *err)
 	if (wr_catalog_report(c->fleet->catalog, &k->q.from, k->q.report, k->q.report_count, false,
 			      wr_clock_wall().s, err) < 0)
 		return -1;
-	ask_inventory(k);
+	wr_know_reported(c, &k->q);
+	wr_marks_heard(c, &k->q.from.id, k->q.flag);
 	wr_msg_answer(&a, &k->q, &c->fleet->auth->self, WR_MSG_REPORTED);
 	for (size_t i = 0; i < k->q.report_count; i++) {
 		add_newer(c, &k->q.report[i], &a, &bytes);
@@ -984,18 +953,17 @@ on_report(struct wr_asked *k, struct wr_err *err)
 
 /* ---- CERT ---- */
 
-/* Names of the addresses that the fleet record has of it. */
+/* For the names that the fleet record has of it, and no others. */
 static int
 on_cert(struct wr_asked *k, struct wr_err *err)
 {
 	struct wr_control *c = k->c;
 	const struct wr_fleet_node *n = wr_fleet_has(&c->fleet->auth->fleet, &k->q.from);
+	WR_SCOPED(wr_freep) char(*host)[WR_HOST_SIZE] = wr_calloc(WR_CERT_NAMES, sizeof(*host));
 	struct wr_cert_ask ask = WR_CERT_ASK_INIT;
-	char host[2][WR_HOST_SIZE];
-	const char *name[2];
+	const char *name[WR_CERT_NAMES], *at;
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_ca *ca = NULL;
-	uint16_t port;
 	int rc;
 
 	if (!n || (n->flags & WR_FLEET_REMOVED))
@@ -1006,11 +974,9 @@ on_cert(struct wr_asked *k, struct wr_err *err)
 	ask.node = k->q.from;
 	ask.spki = (struct wr_der){k->q.blob.p, k->q.blob.len};
 	ask.name = name;
-	if (wr_hostport_parse(n->peer, host[0], &port))
-		name[ask.name_count++] = host[0];
-	if (wr_hostport_parse(n->api, host[1], &port) &&
-	    (!ask.name_count || strcmp(host[0], host[1]) != 0))
-		name[ask.name_count++] = host[1];
+	for (at = n->names;
+	     ask.name_count < WR_CERT_NAMES && wr_host_next(&at, host[ask.name_count]);)
+		name[ask.name_count] = host[ask.name_count], ask.name_count++;
 	ask.now = wr_clock_wall().s;
 	wr_msg_answer(&a, &k->q, &c->fleet->auth->self, WR_MSG_CERT_OK);
 	rc = wr_cert_issue(ca, &ask, &a.blob, err);

@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/str.h"
+#include "host/life/receive.h"
 #include "serve/control/deletion.h"
+#include "serve/control/drops.h"
 #include "serve/control/fleet_int.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
@@ -122,10 +125,12 @@ judge(struct wr_inbound *s, struct wr_msg *a, struct wr_err *err)
 		if (what == WR_PUSH_REFUSE)
 			wr_peer_refused(c, &s->q, &out.why);
 		/* HAVE is no sign of life: the envelope may have been kept, and played again. */
+		out.heard = false;
+		wr_heard_judged(c, &s->q.project, &out, &s->q.from);
 	}
 	wr_push_fini(&push);
 	wr_member_fini(&state);
-	return what == WR_PUSH_TAKE || what == WR_PUSH_FILL ? 0 : -1;
+	return what == WR_PUSH_REFUSE || what == WR_PUSH_HAVE ? -1 : 0;
 }
 
 /* Which project, and that its sender's own memory is not in doubt. */
@@ -135,7 +140,7 @@ admit(struct wr_inbound *s, struct wr_err *err)
 	struct wr_pnode *n = wr_pnode_get(s->c, &s->q.from);
 	struct wr_record e;
 
-	if (s->q.kind != WR_MSG_PUSH)
+	if (s->q.kind != WR_MSG_PUSH && s->q.kind != WR_MSG_SIDES)
 		return wr_err_set(err, WR_E_INVALID, "%s comes by no stream",
 				  wr_msg_kind_name(s->q.kind));
 	if (!n || n->behind)
@@ -155,6 +160,16 @@ admit(struct wr_inbound *s, struct wr_err *err)
 static void begin_next(struct wr_control *c);
 
 static void
+tell_sides(const struct wr_inbound *s)
+{
+	WR_SCOPED(wr_freep)
+	char *why = wr_asprintf("side branches of node %s are here, and go to all members",
+				wr_fleet_name(s->c, &s->q.from.id));
+
+	wr_event(s->c, "fleet", &s->q.project, "side.came", why, NULL);
+}
+
+static void
 on_ended(struct wr_child *ch, int wait_status)
 {
 	struct wr_inbound *s = WR_OWNER(ch, struct wr_inbound, child);
@@ -169,10 +184,12 @@ on_ended(struct wr_child *ch, int wait_status)
 		/* M4: as good as a keepalive, if it is the writer's own. */
 		if (wr_record_decode(s->q.record.p, s->q.record.len, &e, NULL) == 0 &&
 		    wr_node_id_eq(&e.writer, &s->q.from))
-			wr_heard_now(c, &s->q.project);
+			wr_heard_now(c, &s->q.project, &s->q.from);
 		wr_fleet_touch(c);
 		wr_lease_learn(c, &s->q.project);
 		wr_fleet_learn(c, &s->q.project);
+		if (s->q.kind == WR_MSG_SIDES)
+			tell_sides(s);
 		new = !s->known &&wr_row_find(c, &s->q.project, &row, NULL) == 0;
 		if (new) {
 			WR_SCOPED(wr_freep)
@@ -182,6 +199,8 @@ on_ended(struct wr_child *ch, int wait_status)
 			wr_event(c, "fleet", &s->q.project, "replica.new", why, NULL);
 			wr_proj_row_fini(&row);
 		}
+	} else if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == WR_RECEIVE_MENDED) {
+		wr_mend_received(c, &s->q.project);
 	} else if (!WIFEXITED(wait_status)) {
 		wr_event(c, "fleet", &s->q.project, "replica.failed",
 			 "the process that received it was killed", NULL);
@@ -353,6 +372,15 @@ wr_inbound_stream(struct wr_control *c, struct wr_peer_msg *m)
 		return;
 	}
 	begin_next(c);
+}
+
+bool
+wr_inbound_runs(struct wr_control *c, const struct wr_uuid *project)
+{
+	for (const struct wr_inbound *s = c->fleet->peers->inbound; s; s = s->next)
+		if (!strcmp(s->q.project.s, project->s))
+			return true;
+	return false;
 }
 
 void

@@ -16,6 +16,7 @@
 #include "fleet/catalog/catalog.h"
 #include "fleet/trust/trust.h"
 #include "serve/control/fleet.h"
+#include "serve/control/know.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
@@ -368,7 +369,8 @@ taken(const struct wr_fleet *f, const struct wr_uuid *by, const char *host)
 
 		if ((n->flags & WR_FLEET_REMOVED) || !strcmp(n->node.id.s, by->s))
 			continue;
-		if ((wr_hostport_parse(n->api, theirs, &port) && same_host(theirs, host)) ||
+		if (wr_names_have(n->names, host) ||
+		    (wr_hostport_parse(n->api, theirs, &port) && same_host(theirs, host)) ||
 		    (wr_hostport_parse(n->peer, theirs, &port) && same_host(theirs, host)))
 			return true;
 	}
@@ -455,12 +457,19 @@ take_place(struct wr_fleet *f, const struct joiner *j, const struct wr_join *tok
 	bool again = old && !(old->flags & WR_FLEET_REMOVED) &&
 		     !memcmp(&old->pub, &j->pub, sizeof(j->pub)) && !*token->rejoin;
 
+	if (!wr_names_spell(j->name, j->name_count, new.names, sizeof(new.names))) {
+		wr_err_set(err, WR_E_LIMIT, "names: they are longer than %zu bytes",
+			   sizeof(new.names) - 1);
+		return NULL;
+	}
 	if (again) { /* the answer to its first try was lost */
 		struct wr_fleet_node *n = node_at(f, old);
 
 		*out_changed = strcmp(n->peer, j->peer) != 0 || strcmp(n->api, j->api) != 0;
 		snprintf(n->peer, sizeof(n->peer), "%s", j->peer);
 		snprintf(n->api, sizeof(n->api), "%s", j->api);
+		*out_changed |= strcmp(n->names, new.names) != 0;
+		memcpy(n->names, new.names, sizeof(n->names));
 		return n;
 	}
 	if (old && !*token->rejoin) {
@@ -547,6 +556,11 @@ join(struct wr_control *c, struct wr_req *q, const struct joiner *j, const char 
 		return -1;
 	}
 	*out = *n;
+	if (n->node.inc == 1 && !wr_fleet_find(&c->fleet->auth->fleet, &n->node.id) &&
+	    wr_know_new_node(c, &n->node.id, err) < 0) {
+		wr_catalog_abort(c->fleet->catalog);
+		return -1;
+	}
 	if (wr_catalog_commit(c->fleet->catalog, err) < 0)
 		return -1;
 	wr_crash_point("control.join-used");
@@ -628,6 +642,7 @@ node_json(struct wr_control *c, json_t *o, const struct wr_fleet_node *n)
 	wr_json_u64(o, "weight", n->weight);
 	wr_json_str(o, "peer", *n->peer ? n->peer : NULL);
 	wr_json_str(o, "api", *n->api ? n->api : NULL);
+	wr_json_str(o, "names", n->names);
 	wr_json_str(o, "key", wr_pub_short(&n->pub).s);
 	wr_peer_json(c, o, &n->node);
 	/* What a hub heard from it. */
@@ -703,10 +718,56 @@ publish_node(struct wr_control *c, struct wr_req *q, struct wr_fleet *f, const c
 	return 0;
 }
 
+/* An operator says where it is reached: then it may say so, too. */
+static int
+confirm(struct wr_fleet_node *n, const char *address, struct wr_err *err)
+{
+	size_t used = strlen(n->names);
+	char host[WR_HOST_SIZE], spelled[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (!address || !wr_hostport_parse(address, host, &port) || wr_names_have(n->names, host))
+		return 0;
+	wr_host_spell(host, spelled);
+	if (used + strlen(spelled) + 2 > sizeof(n->names))
+		return wr_err_set(err, WR_E_LIMIT, "names: they are longer than %zu bytes",
+				  sizeof(n->names) - 1);
+	snprintf(n->names + used, sizeof(n->names) - used, "%s%s", used ? "," : "", spelled);
+	return 0;
+}
+
+static int
+set_names(const struct wr_fleet *f, struct wr_fleet_node *n, const char *list, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char(*host)[WR_HOST_SIZE] = wr_calloc(WR_CERT_NAMES, sizeof(*host));
+	const char *name[WR_CERT_NAMES];
+	size_t count = 0;
+
+	while (*list) {
+		if (count >= WR_CERT_NAMES)
+			return wr_err_set(err, WR_E_INVALID, "names: more than %d", WR_CERT_NAMES);
+		if (!wr_host_next(&list, host[count]))
+			return wr_err_set(err, WR_E_INVALID,
+					  "names: '%s' is no list of names or addresses",
+					  WR_Q(list));
+		if (taken(f, &n->node.id, host[count]))
+			return wr_err_set(err, WR_E_EXISTS,
+					  "names: another node of the fleet is reached as '%s'",
+					  WR_Q(host[count]));
+		name[count] = host[count];
+		count++;
+	}
+	if (wr_names_spell(name, count, n->names, sizeof(n->names)))
+		return 0;
+	return wr_err_set(err, WR_E_LIMIT, "names: they are longer than %zu bytes",
+			  sizeof(n->names) - 1);
+}
+
 int
 wr_on_node_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
-	const char *peer = wr_call_str(&q->call, "peer"), *api = wr_call_str(&q->call, "api");
+	const char *peer = wr_call_str(&q->call, "peer"), *api = wr_call_str(&q->call, "api"),
+		   *names = wr_call_str(&q->call, "names");
 	WR_SCOPED(fleet_fini) struct wr_fleet f = {.seq = 0};
 	const struct wr_fleet_node *found;
 	struct wr_fleet_node *n;
@@ -735,6 +796,9 @@ wr_on_node_set(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		snprintf(n->peer, sizeof(n->peer), "%s", peer);
 	if (api)
 		snprintf(n->api, sizeof(n->api), "%s", api);
+	if ((names && set_names(&f, n, names, err) < 0) || confirm(n, peer, err) < 0 ||
+	    confirm(n, api, err) < 0)
+		return -1;
 	return publish_node(c, q, &f, id.s, "node.set", n->name, err);
 }
 
@@ -790,6 +854,15 @@ may_go(struct wr_control *c, const struct wr_fleet_node *n, bool force, struct w
 
 	if (!strcmp(n->node.id.s, c->node->id.s))
 		return wr_err_set(err, WR_E_INVALID, "node: that is this node itself, the hub");
+	if (!force && wr_know_missing(c, NULL)) {
+		wr_err_set(err, WR_E_BUSY,
+			   "the catalog is recovering: it does not know yet which "
+			   "copies are elsewhere");
+		return wr_err_hint(err,
+				   "'warren fleet' shows what is missing; if it is '%s' that is "
+				   "gone for good: --force",
+				   n->name);
+	}
 	if (wr_catalog_copies(c->fleet->catalog, NULL, NULL, see_copy, &h, err) < 0)
 		return -1;
 	settle(&h);
@@ -846,9 +919,11 @@ own_certificate(struct wr_control *c, const struct wr_reach *r, struct wr_err *e
 	return wr_auth_cert_put(c->fleet->auth, cert.p, cert.len, err);
 }
 
-int
-wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer,
-		     const char *api, struct wr_err *err)
+/* A node says where it is reached; what stands in its certificate is an operator's word. names:
+ * those of this hub itself, NULL: they stay. */
+static int
+set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer, const char *api,
+	    const char *names, struct wr_err *err)
 {
 	WR_SCOPED(fleet_fini) struct wr_fleet f = {.seq = 0};
 	const struct wr_fleet_node *is = wr_fleet_has(&c->fleet->auth->fleet, node);
@@ -856,7 +931,8 @@ wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const 
 
 	if (!is || (is->flags & WR_FLEET_REMOVED))
 		return wr_err_set(err, WR_E_DENIED, "node %s is not in the fleet", node->id.s);
-	if (!strncmp(is->peer, peer, 255) && !strncmp(is->api, api, 255))
+	if (!strncmp(is->peer, peer, 255) && !strncmp(is->api, api, 255) &&
+	    (!names || !strcmp(is->names, names)))
 		return 0;
 	if (strcmp(node->id.s, c->node->id.s) != 0 &&
 	    (check_claim(&c->fleet->auth->fleet, &node->id, peer, err) < 0 ||
@@ -866,7 +942,42 @@ wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const 
 	n = node_at(&f, wr_fleet_has(&f, node));
 	snprintf(n->peer, sizeof(n->peer), "%.255s", peer);
 	snprintf(n->api, sizeof(n->api), "%.255s", api);
+	if (names)
+		snprintf(n->names, sizeof(n->names), "%s", names);
 	return publish(c, &f, err);
+}
+
+static void
+tell_unconfirmed(struct wr_control *c, const struct wr_fleet_node *n, const char *address)
+{
+	WR_SCOPED(wr_freep) char *why = NULL;
+	char host[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (!wr_hostport_parse(address, host, &port) || wr_names_have(n->names, host))
+		return;
+	why = wr_asprintf("node '%s' says that it is reached as '%s'; no certificate says so "
+			  "before 'warren node set %s --names %s%s%s'",
+			  n->name, WR_Q(host), n->name, n->names, *n->names ? "," : "", WR_Q(host));
+	wr_event(c, "hub", NULL, "node.unconfirmed", why, NULL);
+}
+
+int
+wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer,
+		     const char *api, struct wr_err *err)
+{
+	const struct wr_fleet *f = &c->fleet->auth->fleet;
+	const struct wr_fleet_node *n;
+	uint64_t seq = f->seq;
+
+	if (set_address(c, node, peer, api, NULL, err) < 0)
+		return -1;
+	n = f->seq != seq ? wr_fleet_has(f, node) : NULL;
+	if (n) {
+		tell_unconfirmed(c, n, peer);
+		tell_unconfirmed(c, n, api);
+	}
+	return 0;
 }
 
 /* Not before its time: each new one makes the front of the API a new process. */
@@ -884,12 +995,16 @@ renew_due(struct wr_control *c)
 static int
 refresh(struct wr_control *c, const struct wr_reach *r, struct wr_err *err)
 {
+	char names[WR_FLEET_NAMES];
+
 	if (!wr_auth_own(c->fleet->auth))
 		return wr_err_set(err, WR_E_CORRUPT, "the fleet record does not name its hub");
 	if ((!c->hub_named || renew_due(c)) && own_certificate(c, r, err) < 0)
 		return -1;
 	c->hub_named = true;
-	return wr_fleet_set_address(c, &c->fleet->auth->self, r->peer, r->api, err);
+	(void)wr_names_spell((const char *const *)r->name, r->name_count, names,
+			     sizeof(names)); /* those that have room */
+	return set_address(c, &c->fleet->auth->self, r->peer, r->api, names, err);
 }
 
 int

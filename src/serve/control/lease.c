@@ -10,9 +10,14 @@
  *
  * What is frozen is noted in RUN/frozen/ID, before it is, so that the next daemon thaws it.  RUN
  * does not outlive a boot, nor do processes.
+ *
+ * While no daemon is there to freeze, keepers do (host/runner): each longer lease is left for them
+ * in RUN/run/ID.lease.  A restart that is shorter than the lease is noticed by nobody.  What a
+ * keeper froze, RUN/frozen tells; from then on it is as if it had been done here.
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,8 +35,8 @@
 /* A hub is asked that often for a raise that this node consents to. */
 #define RAISE_EVERY_NS (60 * WR_SECOND_NS)
 #define STOP_WAIT_S 3600
-#define MARKS "frozen"
-#define MARK_BYTES 4096
+/* A keeper freezes in less. An older mark of one that is at it is of one that was killed. */
+#define ABOUT_S 5
 
 struct want {
 	struct want *next;
@@ -48,9 +53,12 @@ struct lease {
 	uint64_t grace_ns; /* not judged before */
 	bool frozen, lost; /* lost: for good (W6), a stop is asked for */
 	bool stop_asked;
-	bool isolated; /* its isolation was seen to */
-	int64_t since; /* of frozen */
-	int64_t heard; /* when they were last heard, if that is why; 0: it is not */
+	bool isolated;                                    /* its isolation was seen to */
+	enum { ISO_FREEZE, ISO_RUN, ISO_STOP } isolation; /* the setting, as of the last round */
+	uint64_t left_ns; /* the end of its lease, as left for its keeper; 0: not by this daemon */
+	bool left;        /* there may be a file */
+	int64_t since;    /* of frozen */
+	int64_t heard;    /* when they were last heard, if that is why; 0: it is not */
 	char why[160];
 	uint64_t raise_ns;
 	struct wr_epoch promised; /* a later one than its record's, since: */
@@ -66,11 +74,42 @@ struct wr_leases {
 	uint64_t next_ns; /* CLOCK_BOOTTIME */
 	uint64_t begun_ns;
 	struct wr_timer wake;
-	bool marks_read;
+	int notify_fd; /* new marks in RUN/frozen; -1: they are found every round */
+	struct wr_watch notify;
+	bool marks_due, swept;
 };
 
 static void on_wake(struct wr_timer *t);
 static void wake_at(struct wr_leases *x);
+
+/* ---- for the keeper ---- */
+
+/* It needs none, or is seen to here. */
+static void
+leave_nothing(struct wr_control *c, struct lease *l)
+{
+	if (l->left)
+		wr_run_lease_remove(c->node, &l->project);
+	l->left = false;
+	l->left_ns = 0;
+}
+
+/* Before anything runs under it. */
+static void
+leave(struct wr_control *c, struct lease *l)
+{
+	uint64_t until = wr_lease_until(&l->l);
+	struct wr_err err = WR_ERR_INIT;
+
+	/* None that is known: an earlier daemon's is as good as ever. */
+	if (!l->shared || l->isolation == ISO_RUN)
+		leave_nothing(c, l);
+	else if (until > l->left_ns && wr_run_lease_store(c->node, &l->project, until, &err) == 0)
+		l->left_ns = until;
+	if (err.code)
+		wr_log_err(WR_LOG_ERROR, "leave a lease for a keeper", &err);
+	l->left = l->left || l->left_ns;
+}
 
 /* ---- the table ---- */
 
@@ -109,6 +148,7 @@ lease_get(struct wr_leases *x, const struct wr_uuid *project)
 	l = wr_calloc(1, sizeof(*l));
 	l->project = *project;
 	l->grace_ns = wr_clock_boot_ns() + GRACE_NS;
+	l->left = true;
 	wr_lease_init(&l->l, &x->c->fleet->auth->self);
 	wr_grow(&x->of, &x->cap, x->count + 1, sizeof(struct lease *));
 	memmove(x->of + i + 1, x->of + i, (x->count - i) * sizeof(struct lease *));
@@ -122,6 +162,7 @@ lease_drop(struct wr_leases *x, struct lease *l)
 {
 	size_t i = lease_at(x, &l->project);
 
+	leave_nothing(x->c, l);
 	x->count--;
 	memmove(x->of + i, x->of + i + 1, (x->count - i) * sizeof(struct lease *));
 	free(l);
@@ -170,39 +211,21 @@ wr_lease_runs(struct wr_control *c, const struct wr_uuid *project)
 
 /* ---- frozen ---- */
 
-static int
-marks_open(struct wr_control *c)
-{
-	if (mkdirat(c->node->run_fd, MARKS, 0755) < 0 && errno != EEXIST)
-		return -1;
-	return wr_open_dir(c->node->run_fd, MARKS);
-}
-
 static void
 mark(struct wr_control *c, const struct lease *l)
 {
-	WR_SCOPED(wr_closep) int fd = marks_open(c);
-	WR_SCOPED(wr_json_freep) json_t *o = json_object();
+	struct wr_frozen f = {.since = l->since, .heard = l->heard};
 	struct wr_err err = WR_ERR_INIT;
 
-	wr_json_u64(o, "format", 1);
-	wr_json_time(o, "since", l->since);
-	wr_json_str(o, "why", l->why);
-	if (l->heard)
-		wr_json_time(o, "heard", l->heard);
-	if (fd < 0)
-		wr_err_sys(&err, "make RUN/" MARKS);
-	if (fd < 0 || wr_file_store(fd, l->project.s, o, MARK_BYTES, 0644, false, &err) < 0)
+	snprintf(f.why, sizeof(f.why), "%s", l->why);
+	if (wr_frozen_store(c->node->run_fd, &l->project, &f, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "note what is frozen", &err);
 }
 
 static void
 unmark(struct wr_control *c, const struct wr_uuid *project)
 {
-	WR_SCOPED(wr_closep) int fd = marks_open(c);
-
-	if (fd >= 0)
-		(void)unlinkat(fd, project->s, 0); /* left behind it is looked at again */
+	wr_frozen_remove(c->node->run_fd, project);
 }
 
 static int
@@ -230,6 +253,7 @@ freeze(struct wr_control *c, struct lease *l, const char *why)
 	snprintf(l->why, sizeof(l->why), "%s", why);
 	mark(c, l);
 	(void)set_frozen(c, l, true); /* asked for again at every look as long as it has to be */
+	leave_nothing(c, l);
 	if (!was)
 		wr_event(c, "fleet", &l->project, "project.frozen", l->why, NULL);
 }
@@ -239,6 +263,7 @@ thaw(struct wr_control *c, struct lease *l)
 {
 	WR_SCOPED(wr_freep) char *why = NULL;
 
+	leave(c, l);
 	if (set_frozen(c, l, false) < 0)
 		return;
 	why = wr_asprintf("its replicas answer again, after %" PRId64 " s",
@@ -367,26 +392,44 @@ say_lost(const struct wr_leases *x, const struct lease *l, uint64_t now, char ou
 			 (now - x->begun_ns) / WR_SECOND_NS);
 }
 
+static void
+read_isolation(struct wr_control *c, struct lease *l)
+{
+	struct wr_proj_row row = {0};
+	struct wr_settings set = {0};
+
+	if (wr_row_find(c, &l->project, &row, NULL) == 0 &&
+	    wr_row_settings(&row, &set, NULL) == 0) {
+		const char *how = wr_settings_str(&set, "isolation");
+
+		l->isolation = !strcmp(how, "run")    ? ISO_RUN
+			       : !strcmp(how, "stop") ? ISO_STOP
+						      : ISO_FREEZE;
+	}
+	wr_settings_fini(&set);
+	wr_proj_row_fini(&row);
+}
+
 /* No majority for too long. */
 static void
 isolate(struct wr_leases *x, struct lease *l, uint64_t now)
 {
 	struct wr_control *c = x->c;
-	struct wr_proj_row row = {0};
-	struct wr_settings set = {0};
-	char how[16] = "freeze", why[160];
+	char why[160];
 
 	if (l->isolated)
 		return;
 	l->isolated = true;
-	if (wr_row_find(c, &l->project, &row, NULL) == 0 && wr_row_settings(&row, &set, NULL) == 0)
-		snprintf(how, sizeof(how), "%s", wr_settings_str(&set, "isolation"));
-	wr_settings_fini(&set);
-	wr_proj_row_fini(&row);
+	read_isolation(c, l);
 	say_lost(x, l, now, why);
-	if (!strcmp(how, "run")) {
+	if (l->isolation == ISO_RUN) {
+		leave_nothing(c, l);
+		if (l->frozen) /* by its keeper, before that was set */
+			thaw(c, l);
+		l->isolated = true;
 		wr_event(c, "fleet", &l->project, "project.isolated", why, NULL);
-	} else if (!strcmp(how, "stop")) {
+	} else if (l->isolation == ISO_STOP) {
+		leave_nothing(c, l);
 		wr_event(c, "fleet", &l->project, "project.isolated", why, NULL);
 		ask_stop(c, l, false);
 	} else {
@@ -406,8 +449,11 @@ read_record(struct wr_leases *x, struct lease *l, struct wr_member_state *s)
 {
 	struct wr_control *c = x->c;
 	struct wr_err err = WR_ERR_INIT;
-	const struct wr_node_id *self = &c->fleet->auth->self;
 	uint64_t before = wr_lease_until(&l->l), now = wr_clock_boot_ns();
+	struct wr_member_env env = {.self = c->fleet->auth->self,
+				    .fleet = &c->fleet->auth->fleet,
+				    .now_ns = now,
+				    .amnesia = c->fleet->amnesia};
 
 	wr_member_init(s, &l->project);
 	l->self_ok = false;
@@ -424,13 +470,12 @@ read_record(struct wr_leases *x, struct lease *l, struct wr_member_state *s)
 		return 0;
 	}
 	wr_lease_record(&l->l, &s->record);
+	wr_heard_env(c, &l->project, &env);
 	/* Other voters: the new round has a moment. A record differs by one voter from the one
 	 * before, so any majority of it meets the one that still holds us to the old lease. */
 	if (before > now && !wr_lease_until(&l->l))
 		l->grace_ns = WR_MIN(before, now + WANT_NS);
-	l->self_ok = wr_node_id_eq(&s->record.writer, self) && s->record.state == WR_RECORD_LIVE &&
-		     wr_epoch_cmp(&s->promised, &s->record.n) == 0 &&
-		     wr_epoch_cmp(&s->released, &s->record.n) != 0 && !c->fleet->amnesia;
+	l->self_ok = wr_writer_keeps(s, &env);
 	return 1;
 }
 
@@ -563,6 +608,7 @@ look_held(struct wr_leases *x, struct lease *l, uint64_t now)
 {
 	if (!may_run(l, now))
 		return;
+	leave(x->c, l);
 	if (l->frozen) {
 		thaw(x->c, l);
 	} else if (l->isolated) {
@@ -636,6 +682,7 @@ round_one(struct wr_leases *x, struct round *r, struct lease *l, uint64_t now)
 	struct wr_member_state s;
 	bool away = false;
 
+	read_isolation(x->c, l);
 	if (read_record(x, l, &s) > 0 && !(away = others(x, &s))) {
 		struct wr_keep keep = {l->project, s.record.n, false};
 
@@ -717,7 +764,7 @@ look(struct wr_leases *x, struct lease *l, uint64_t now)
 	} else if (l->lost) {
 		if (!l->stop_asked)
 			ask_stop(x->c, l, true);
-	} else if (!l->frozen && now >= l->grace_ns && active(x->c, &l->project)) {
+	} else if (!l->isolated && now >= l->grace_ns && active(x->c, &l->project)) {
 		isolate(x, l, now);
 	}
 }
@@ -730,7 +777,7 @@ want_due(const struct lease *l, uint64_t now)
 
 /* The one that waits longest. */
 static void
-want_tell(struct lease *l, uint64_t now)
+want_tell(struct wr_control *c, struct lease *l, uint64_t now)
 {
 	struct want *w = l->wants;
 	struct wr_err err = WR_ERR_INIT;
@@ -738,40 +785,108 @@ want_tell(struct lease *l, uint64_t now)
 	wr_err_set(&err, WR_E_BUSY, "too few of its replicas answer: it must not run now");
 	wr_err_hint(&err, "'warren node list' shows who can be reached");
 	l->wants = w->next;
+	if (may_run(l, now))
+		leave(c, l);
 	w->fn(w->ctx, may_run(l, now) ? NULL : &err);
 	free(w);
 }
 
-/* What an earlier daemon froze: thawed as soon as it may run, or when it is looked at next. */
+/* Frozen by an earlier daemon, which saw to the rest as well; or by a keeper while there was none,
+ * or none that came to it. Thawed as soon as it may run, or when it is looked at next. */
+static void
+adopt(struct wr_leases *x, const struct wr_uuid *project, int dir, const char *name)
+{
+	struct lease *l = lease_find(x, project);
+	struct wr_frozen f;
+
+	if (!wr_lease_lives(x->c, project)) {
+		unmark(x->c, project);
+		return;
+	}
+	/* Its keeper was a little earlier than we are: the same end of the same lease. */
+	if (l && (l->frozen || (l->left_ns && !may_run(l, wr_clock_boot_ns()))))
+		return;
+	wr_frozen_load(dir, name, &f);
+	l = lease_get(x, project);
+	l->frozen = true;
+	l->isolated = l->isolated || !f.by_keeper;
+	l->since = f.since;
+	l->heard = f.heard;
+	snprintf(l->why, sizeof(l->why), "%s", f.why);
+	if (f.by_keeper)
+		wr_event(x->c, "keeper", project, "project.frozen", l->why, NULL);
+}
+
 static void
 read_marks(struct wr_leases *x)
 {
-	int fd = marks_open(x->c);
+	int fd = wr_frozen_open(x->c->node->run_fd);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	int64_t now = wr_clock_wall().s;
 	struct dirent *e;
 
+	x->marks_due = false;
 	while (d && (e = readdir(d))) {
-		WR_SCOPED(wr_json_freep) json_t *o = NULL;
 		struct wr_uuid id;
-		struct lease *l;
+		struct stat st;
+		bool about;
 
-		if (!wr_uuid_parse(e->d_name, &id))
+		if (!wr_frozen_is(e->d_name, &id, &about) ||
+		    (about && (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			       (st.st_mtime <= now && st.st_mtime + ABOUT_S > now))))
 			continue;
-		if (!wr_lease_lives(x->c, &id)) {
-			unmark(x->c, &id);
-			continue;
-		}
-		o = wr_file_load(dirfd(d), e->d_name, MARK_BYTES, "format", 1, NULL);
-		l = lease_get(x, &id);
-		l->frozen = l->isolated = true;
-		l->since = wr_json_get_time(o, "since", wr_clock_wall().s);
-		l->heard = wr_json_get_time(o, "heard", 0);
-		snprintf(l->why, sizeof(l->why), "%s", wr_json_get_str(o, "why", "?"));
+		adopt(x, &id, dirfd(d), e->d_name);
 	}
 	if (d)
 		closedir(d);
 	else
 		wr_closep(&fd);
+}
+
+/* Leases of what ended while no daemon was there: a later run must not be frozen by one. */
+static void
+sweep(struct wr_leases *x)
+{
+	int fd = wr_open_dir(x->c->node->run_fd, "run");
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		struct wr_uuid id;
+
+		if (wr_run_lease_is(e->d_name, &id) && !wr_lease_lives(x->c, &id))
+			wr_run_lease_remove(x->c->node, &id);
+	}
+	if (d)
+		closedir(d);
+	else
+		wr_closep(&fd);
+}
+
+/* A keeper's mark is renamed into place when all stand still. */
+static void
+on_marks(struct wr_watch *w, uint32_t events WR_UNUSED)
+{
+	struct wr_leases *x = WR_OWNER(w, struct wr_leases, notify);
+	char drop[4096];
+
+	while (read(w->fd, drop, sizeof(drop)) > 0)
+		;
+	x->marks_due = true;
+	wr_timer_on(&x->c->loop, &x->wake, 0, on_wake);
+}
+
+static void
+watch_marks(struct wr_leases *x)
+{
+	WR_SCOPED(wr_closep) int dir = wr_frozen_open(x->c->node->run_fd);
+	char path[32];
+
+	x->notify = (struct wr_watch)WR_WATCH_INIT;
+	x->notify_fd = dir < 0 ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", dir);
+	if (x->notify_fd >= 0 && inotify_add_watch(x->notify_fd, path, IN_MOVED_TO) >= 0)
+		wr_watch_on(&x->c->loop, &x->notify, x->notify_fd, EPOLLIN, on_marks);
 }
 
 static void
@@ -783,9 +898,11 @@ on_wake(struct wr_timer *t)
 	if (x->c->draining)
 		return;
 	/* Only now is it known what lives here. */
-	if (!x->marks_read)
+	if (x->marks_due || now >= x->next_ns)
 		read_marks(x);
-	x->marks_read = true;
+	if (!x->swept)
+		sweep(x);
+	x->swept = true;
 	if (now >= x->next_ns)
 		round_do(x, NULL);
 	for (size_t i = 0; i < x->count; i++)
@@ -793,7 +910,7 @@ on_wake(struct wr_timer *t)
 	/* A call-back may make leases and end them: begin anew after each. */
 	for (size_t i = 0; i < x->count;) {
 		if (want_due(x->of[i], now)) {
-			want_tell(x->of[i], now);
+			want_tell(x->c, x->of[i], now);
 			i = 0;
 		} else {
 			i++;
@@ -881,6 +998,7 @@ wr_leases_begin(struct wr_control *c)
 	c->fleet->leases = x;
 	x->c = c;
 	x->begun_ns = x->next_ns = wr_clock_boot_ns();
+	watch_marks(x);
 	wr_timer_on(&c->loop, &x->wake, 0, on_wake);
 }
 
@@ -893,6 +1011,8 @@ wr_leases_end(struct wr_control *c)
 	if (!x)
 		return;
 	wr_timer_off(&c->loop, &x->wake);
+	wr_watch_off(&c->loop, &x->notify);
+	wr_closep(&x->notify_fd);
 	for (size_t i = 0; i < x->count; i++) {
 		while (x->of[i]->wants) {
 			struct want *w = x->of[i]->wants;

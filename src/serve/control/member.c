@@ -93,10 +93,10 @@ heard_forget(struct wr_peers *p, const struct wr_uuid *project)
 	memmove(p->heard + i, p->heard + i + 1, (p->heard_count - i) * sizeof(*p->heard));
 }
 
-void
-wr_heard_now(struct wr_control *c, const struct wr_uuid *project)
+static void
+heard_set(struct wr_peers *p, const struct wr_uuid *project, const struct wr_node_id *from,
+	  uint64_t ns)
 {
-	struct wr_peers *p = c->fleet->peers;
 	struct wr_heard *h = heard_find(p, project);
 	size_t i;
 
@@ -108,7 +108,31 @@ wr_heard_now(struct wr_control *c, const struct wr_uuid *project)
 		h = &p->heard[i];
 		h->project = *project;
 	}
-	h->ns = wr_clock_boot_ns();
+	h->ns = ns;
+	h->from = *from;
+}
+
+void
+wr_heard_now(struct wr_control *c, const struct wr_uuid *project, const struct wr_node_id *from)
+{
+	struct wr_peers *p = c->fleet->peers;
+	const struct wr_heard *h = heard_find(p, project);
+	uint64_t now = wr_clock_boot_ns();
+
+	if (!h || wr_node_id_eq(&h->from, from) || !wr_member_hold_runs(h->ns, now))
+		heard_set(p, project, from, now);
+}
+
+void
+wr_heard_judged(struct wr_control *c, const struct wr_uuid *project,
+		const struct wr_member_out *out, const struct wr_node_id *from)
+{
+	if (out->forget)
+		heard_forget(c->fleet->peers, project);
+	if (out->hold_ns)
+		heard_set(c->fleet->peers, project, &out->hold_from, out->hold_ns);
+	if (out->heard)
+		wr_heard_now(c, project, from);
 }
 
 void
@@ -122,10 +146,18 @@ wr_members_end(struct wr_control *c)
 /* ---- what judging looks at ---- */
 
 void
+wr_heard_env(struct wr_control *c, const struct wr_uuid *project, struct wr_member_env *env)
+{
+	const struct wr_heard *h = heard_find(c->fleet->peers, project);
+
+	env->heard_ns = h ? h->ns : 0;
+	env->heard_from = h ? h->from : (struct wr_node_id){0};
+}
+
+void
 wr_member_env_of(struct wr_control *c, const struct wr_uuid *project, struct wr_member_env *env)
 {
 	struct wr_peers *p = c->fleet->peers;
-	const struct wr_heard *h = heard_find(p, project);
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 
 	*env = (struct wr_member_env){
@@ -133,13 +165,14 @@ wr_member_env_of(struct wr_control *c, const struct wr_uuid *project, struct wr_
 	    .fleet = &c->fleet->auth->fleet,
 	    .now_ns = wr_clock_boot_ns(),
 	    .held_until_ns = p->held_until_ns,
-	    .heard_ns = h ? h->ns : 0,
 	    .self_runs = wr_lease_runs(c, project),
 	    .amnesia = c->fleet->amnesia,
 	    .forgot = wr_auth_forgot(c->fleet->auth, project),
 	};
+	wr_heard_env(c, project, env);
 	(void)wr_place_of_find(c->node, project, &place, NULL); /* a new one goes anywhere */
 	env->may_store = wr_volume_takes(c->node, &place);
+	env->damaged = wr_damage_is(c->node, project);
 	wr_place_of_fini(&place);
 }
 
@@ -214,10 +247,7 @@ judging_answer(struct judging *j)
 		wr_asked_fail(j->k, &err);
 		return false;
 	}
-	if (j->out.forget)
-		heard_forget(c->fleet->peers, &j->project);
-	if (j->out.heard)
-		wr_heard_now(c, &j->project);
+	wr_heard_judged(c, &j->project, &j->out, &j->k->q.from);
 	if (j->out.why.code != WR_E_NONE) {
 		if (!j->k->q.project.s[0])
 			j->k->q.project = j->project;
@@ -318,6 +348,20 @@ takes_away(const struct judging *j, const struct wr_record *e)
 	       wr_writer_lost(&j->state, &j->env, e) == WR_LOST_STOP;
 }
 
+/* Settings that would make of the project what this host does not allow do not come along, as with
+ * a push.  The record does: who it takes the project away from must learn of it. */
+static void
+admit_settings(struct wr_asked *k, const struct wr_uuid *project)
+{
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_copy_admit_doc(k->c, project, &k->q.settings, &why) == 0)
+		return;
+	k->q.project = *project;
+	wr_peer_refused(k->c, &k->q, &why);
+	wr_buf_clear(&k->q.settings);
+}
+
 static void
 on_install(struct wr_asked *k)
 {
@@ -331,6 +375,7 @@ on_install(struct wr_asked *k)
 		refuse(k, &err);
 		return;
 	}
+	admit_settings(k, &e.project);
 	if (judging_begin(&j, k, &e.project) < 0)
 		return;
 	stop = takes_away(&j, &e);
@@ -391,40 +436,39 @@ on_grant_ask(struct wr_asked *k)
 
 /* Entries are judged by what is on disk; nothing changes there, so no lock is needed. */
 static void
-keep_one(struct wr_asked *k, const struct wr_keep *q, struct wr_keep *a, struct wr_msg *answer,
-	 size_t *io_bytes)
+keep_one(struct wr_asked *k, const struct wr_keep *q, struct wr_msg *answer, size_t *io_bytes)
 {
 	struct wr_control *c = k->c;
 	/* All that is looked at for this. */
-	const struct wr_member_env env = {
+	struct wr_member_env env = {
 	    .self = c->fleet->auth->self,
 	    .fleet = &c->fleet->auth->fleet,
 	    .now_ns = wr_clock_boot_ns(),
 	    .amnesia = c->fleet->amnesia,
 	};
+	enum wr_keep_say say = WR_KEEP_LOST;
 	struct wr_member_state s;
-	struct wr_member_out out;
-	struct wr_err err = WR_ERR_INIT;
+	struct wr_member_out out = {0};
 
-	*a = (struct wr_keep){q->project, q->n, false};
+	wr_heard_env(c, &q->project, &env);
 	wr_member_init(&s, &q->project);
-	if (wr_member_load(c, &q->project, &s, &err) == 0) {
-		a->ok = wr_member_keep(&s, &env, &k->q.from, &q->n, &out);
-		err = out.why;
-		if (out.heard)
-			wr_heard_now(c, &q->project);
-	}
-	if (!a->ok) {
+	if (wr_member_load(c, &q->project, &s, &out.why) == 0)
+		say = wr_member_keep(&s, &env, &k->q.from, &q->n, &out);
+	wr_heard_judged(c, &q->project, &out, &k->q.from);
+	if (say != WR_KEEP_OK) {
 		struct wr_msg told = {.from = k->q.from, .kind = k->q.kind, .project = q->project};
 
-		wr_peer_refused(c, &told, &err);
-		if (answer->blob_count < WR_MSG_BLOBS) {
-			struct wr_buf *b = &answer->blobs[answer->blob_count++];
+		wr_peer_refused(c, &told, &out.why);
+	}
+	if (say != WR_KEEP_WAIT)
+		answer->keep[answer->keep_count++] =
+		    (struct wr_keep){q->project, q->n, say == WR_KEEP_OK};
+	if (say == WR_KEEP_LOST && answer->blob_count < WR_MSG_BLOBS) {
+		struct wr_buf *b = &answer->blobs[answer->blob_count++];
 
-			if (*io_bytes + s.record_bytes.len <= RECORDS_BYTES)
-				wr_buf_add(b, s.record_bytes.p, s.record_bytes.len);
-			*io_bytes += s.record_bytes.len;
-		}
+		if (*io_bytes + s.record_bytes.len <= RECORDS_BYTES)
+			wr_buf_add(b, s.record_bytes.p, s.record_bytes.len);
+		*io_bytes += s.record_bytes.len;
 	}
 	wr_member_fini(&s);
 }
@@ -441,7 +485,7 @@ on_keep(struct wr_asked *k)
 	a.keep = wr_calloc(q->keep_count + 1, sizeof(*a.keep));
 	a.blobs = wr_calloc(WR_MSG_BLOBS, sizeof(*a.blobs));
 	for (size_t i = 0; i < q->keep_count; i++)
-		keep_one(k, &q->keep[i], &a.keep[a.keep_count++], &a, &bytes);
+		keep_one(k, &q->keep[i], &a, &bytes);
 	wr_asked_answer(k, &a);
 }
 
@@ -454,8 +498,12 @@ check_fill(struct wr_asked *k, const struct wr_member_state *s, struct wr_err *e
 	if (!m || m->role == WR_ROLE_WITNESS)
 		return wr_err_set(err, WR_E_DENIED, "node '%s' keeps no copy of it",
 				  wr_fleet_name(k->c, &k->q.from.id));
-	if (wr_audit_damaged(k->c, &k->q.project))
+	if (wr_damage_is(k->c->node, &k->q.project))
 		return wr_err_set(err, WR_E_CORRUPT, "the copy here is damaged");
+	if (k->q.version.n.number == 0) /* its copy is damaged: what it lacks may be here */
+		return wr_epoch_none(&held.n)
+			   ? wr_err_set(err, WR_E_NOT_FOUND, "no version is here")
+			   : 0;
 	if (wr_version_cmp(&held, &k->q.version) != 0)
 		return wr_err_set(err, WR_E_NOT_FOUND, "version %s is not here",
 				  wr_version_text(&k->q.version).s);
@@ -488,6 +536,8 @@ on_fill_ask(struct wr_asked *k)
 		w.row = &row;
 		w.args = json_object();
 		wr_json_str(w.args, "fill_to", k->q.from.id.s);
+		if (k->q.version.n.number == 0)
+			wr_json_bool(w.args, "mend", true);
 		rc = wr_op_submit(c, &w, &op, &err);
 		wr_proj_row_fini(&row);
 	} else {
@@ -524,8 +574,7 @@ on_attest(struct wr_asked *k)
 	if (judging_begin(&j, k, &k->q.project) < 0)
 		return;
 	/* What is refused in any case is not worth a look at the objects. */
-	wr_member_attest(&j.state, &j.env, &k->q, !wr_audit_damaged(k->c, &k->q.project), &none,
-			 &j.answer, &j.out);
+	wr_member_attest(&j.state, &j.env, &k->q, !j.env.damaged, &none, &j.answer, &j.out);
 	look = j.out.why.code == WR_E_NONE;
 	if (!look)
 		(void)judging_answer(&j);
@@ -588,12 +637,19 @@ wr_asked_serve(struct wr_asked *k)
 	case WR_MSG_AUDIT:
 		wr_audit_asked(k);
 		return;
+	case WR_MSG_MARK:
+		wr_audit_mark(k);
+		return;
 	case WR_MSG_START:
 		wr_open_asked(k);
 		return;
 	case WR_MSG_INVENTORY:
 		if (need_hub(k) == 0)
 			wr_copies_inventory(k);
+		return;
+	case WR_MSG_RECORDS_ASK:
+		if (need_hub(k) == 0)
+			wr_copies_records(k);
 		return;
 	case WR_MSG_CREATE:
 	case WR_MSG_RAISE:

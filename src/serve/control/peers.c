@@ -35,7 +35,7 @@ node_at(const struct wr_peers *p, const struct wr_uuid *id)
 static void
 node_free(struct wr_pnode *n)
 {
-	free(n->request);
+	free(n->sender);
 	free(n);
 }
 
@@ -84,16 +84,56 @@ wr_peers_free(struct wr_control *c)
 
 /* ---- what they say ---- */
 
-bool
-wr_pnode_request(struct wr_pnode *n, uint64_t request)
+/* A node's counter grows with each start of it, and what a process that made room said is no
+ * greater than what is kept of it: so a nonce that is not known is believed with a greater counter
+ * only, and nothing that was here comes twice, however old it is. */
+static struct wr_sender *
+sender_of(struct wr_pnode *n, uint64_t nonce, uint64_t counter)
 {
-	if (!n->request)
-		n->request = wr_calloc(WR_REPLAY_SLOTS, sizeof(*n->request));
-	for (size_t i = 0; i < WR_REPLAY_SLOTS; i++)
-		if (request && n->request[i] == request)
-			return false;
-	n->request[n->request_next] = request;
-	n->request_next = (n->request_next + 1) % WR_REPLAY_SLOTS;
+	struct wr_sender *oldest;
+
+	if (!n->sender)
+		n->sender = wr_calloc(WR_SENDERS, sizeof(*n->sender));
+	oldest = n->sender;
+	for (size_t i = 0; i < WR_SENDERS; i++) {
+		if (n->sender[i].nonce == nonce)
+			return &n->sender[i];
+		if (n->sender[i].used < oldest->used)
+			oldest = &n->sender[i];
+	}
+	if (n->sender_gone && counter <= n->sender_gone_counter)
+		return NULL;
+	if (oldest->nonce) {
+		n->sender_gone = true;
+		n->sender_gone_counter = WR_MAX(n->sender_gone_counter, oldest->counter);
+	}
+	*oldest = (struct wr_sender){.nonce = nonce};
+	return oldest;
+}
+
+bool
+wr_pnode_request(struct wr_pnode *n, uint64_t nonce, uint64_t counter, uint64_t request)
+{
+	struct wr_sender *s = nonce && request ? sender_of(n, nonce, counter) : NULL;
+	uint64_t bit, *word;
+
+	if (!s || (s->newest >= WR_REPLAY_WINDOW && request <= s->newest - WR_REPLAY_WINDOW))
+		return false;
+	if (request > s->newest) {
+		if (request - s->newest >= WR_REPLAY_WINDOW)
+			memset(s->seen, 0, sizeof(s->seen));
+		else
+			for (uint64_t i = s->newest + 1; i <= request; i++)
+				s->seen[i % WR_REPLAY_WINDOW / 64] &= ~(UINT64_C(1) << i % 64);
+		s->newest = request;
+	}
+	word = &s->seen[request % WR_REPLAY_WINDOW / 64];
+	bit = UINT64_C(1) << request % 64;
+	if (*word & bit)
+		return false;
+	*word |= bit;
+	s->counter = WR_MAX(s->counter, counter);
+	s->used = ++n->sender_uses;
 	return true;
 }
 

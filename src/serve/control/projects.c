@@ -428,10 +428,25 @@ look_orphan(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED
 	return 0;
 }
 
+/* Does the project's record in userdb stand? */
+static bool
+is_known_by_name(void *ctx, const struct wr_uuid *project)
+{
+	struct wr_control *c = ctx;
+	struct wr_proj_row row = {0};
+	struct wr_status st = {0};
+
+	if (c->accounts == WR_ACCOUNTS_USERDB && wr_row_find(c, project, &row, NULL) == 0)
+		wr_row_status(c, &row, &st);
+	wr_proj_row_fini(&row);
+	return st.active || st.state == WR_ST_STARTING;
+}
+
 int
 wr_ctl_reconcile(struct wr_control *c, struct wr_err *err)
 {
 	struct orphans o = {.c = c};
+	struct wr_err why = WR_ERR_INIT;
 	int rc = 0;
 
 	if (wr_store_begin(c->store, err) < 0)
@@ -448,5 +463,10 @@ wr_ctl_reconcile(struct wr_control *c, struct wr_err *err)
 		wr_store_abort(c->store);
 		return -1;
 	}
-	return wr_store_commit(c->store, err);
+	if (wr_store_commit(c->store, err) < 0)
+		return -1;
+	/* States are settled. What a crash or another configuration left of names goes. */
+	if (wr_accounts_sweep(c->node, is_known_by_name, c, &why) < 0)
+		wr_log_err(WR_LOG_WARNING, "accounts", &why);
+	return 0;
 }

@@ -19,6 +19,7 @@
 #include "serve/control/control_int.h"
 #include "serve/control/deletion.h"
 #include "serve/control/drops.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
@@ -28,6 +29,8 @@
 #define LOCK_AGAIN_NS (WR_SECOND / 5)
 /* An operation that control itself wants waits this long for such a lock; longer than any. */
 #define PATIENCE_S 3600
+/* An end that node.db did not take is written again after so long. */
+#define RECORD_NS (2 * (uint64_t)WR_SECOND)
 
 extern char **environ;
 
@@ -64,6 +67,27 @@ op_args_changed(struct wr_op *o)
 	wr_json_write(o->args, &b);
 	free(o->row.args);
 	o->row.args = wr_buf_detach(&b, NULL);
+}
+
+int
+wr_op_find(struct wr_control *c, const char *ref, struct wr_op_row *out, struct wr_err *err)
+{
+	const struct wr_op *o = c->unrecorded;
+
+	if (wr_store_op_find(c->store, ref, out, err) < 0)
+		return -1;
+	while (o && strcmp(o->row.id.s, out->id.s) != 0)
+		o = o->next;
+	if (!o)
+		return 0;
+	free(out->receipt);
+	free(out->error);
+	out->receipt = o->row.receipt ? wr_strdup(o->row.receipt) : NULL;
+	out->error = o->row.error ? wr_strdup(o->row.error) : NULL;
+	out->state = o->row.state;
+	out->finished = o->row.finished;
+	memcpy(out->step, o->row.step, sizeof(out->step));
+	return 0;
 }
 
 struct wr_op *
@@ -319,6 +343,66 @@ record_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, struc
 	return rc;
 }
 
+static int
+record(struct wr_op *o, const json_t *receipt, struct wr_err *err)
+{
+	int rc = wr_store_begin(o->c->store, err);
+
+	if (rc == 0 && (rc = record_end(o, o->row.state, receipt, err)) < 0)
+		wr_store_abort(o->c->store);
+	return rc == 0 ? wr_store_commit(o->c->store, err) : -1;
+}
+
+/* In the order in which they ended: each writes its project's row. 0: none is left. */
+static int
+record_pending(struct wr_control *c, struct wr_err *err)
+{
+	while (c->unrecorded) {
+		struct wr_op *o = c->unrecorded;
+		const char *text = o->row.receipt;
+		WR_SCOPED(wr_json_freep)
+		json_t *receipt = text ? wr_json_parse(text, strlen(text), NULL) : NULL;
+		int rc;
+
+		o->p = wr_proj_get(c, &o->row.project);
+		rc = record(o, receipt, err);
+		wr_proj_rest(o->p);
+		if (rc < 0)
+			return -1;
+		wr_log(WR_LOG_NOTICE, "the end of operation %s is recorded", o->row.id.s);
+		c->unrecorded = o->next;
+		op_free(o);
+	}
+	return 0;
+}
+
+static void
+record_again(struct wr_timer *t)
+{
+	struct wr_control *c = WR_OWNER(t, struct wr_control, record);
+
+	if (record_pending(c, NULL) < 0)
+		wr_timer_on(&c->loop, t, RECORD_NS, record_again);
+}
+
+/* The database is full, or busy: whoever asks hears how it ended all the same. */
+static void
+record_later(struct wr_op *o)
+{
+	struct wr_op **at = &o->c->unrecorded;
+
+	wr_timer_off(&o->c->loop, &o->again);
+	wr_timer_off(&o->c->loop, &o->patience);
+	wr_child_off(&o->child);
+	wr_lock_drop(&o->lock);
+	while (*at)
+		at = &(*at)->next;
+	*at = o;
+	o->next = NULL;
+	if (!o->c->record.on)
+		wr_timer_on(&o->c->loop, &o->c->record, RECORD_NS, record_again);
+}
+
 static void
 tell_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, const struct wr_err *why)
 {
@@ -500,9 +584,11 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	}
 	unlink_op(o);
 	wr_crash_point("control.op-ended");
-	/* Where the database cannot be written, result.json still has it: the next start reads it.
-	 */
-	rc = wr_store_begin(c->store, &err);
+	/* Where the database cannot be written it is tried again; and result.json has it for the
+	 * next start. */
+	rc = record_pending(c, &err);
+	if (rc == 0)
+		rc = wr_store_begin(c->store, &err);
 	if (rc == 0 && (rc = record_end(o, state, receipt, &err)) < 0)
 		wr_store_abort(c->store);
 	tell_end(o, state, receipt, why);
@@ -524,6 +610,8 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 		o->watches = w->next;
 		w->fn(w, receipt, why);
 	}
+	if (rc < 0)
+		record_later(o);
 	while (o->waiters)
 		wr_req_reply_op(o->waiters, &id);
 	json_decref(receipt);
@@ -532,8 +620,10 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 		wr_row_status(c, &row, &st);
 		wr_proj_row_fini(&row);
 	}
-	op_free(o);
-	trim(c, &p->id);
+	if (rc == 0) {
+		op_free(o);
+		trim(c, &p->id);
+	}
 	if (back)
 		c->back_running--;
 	/* From the loop: callers still use what a kick could end. */
@@ -750,6 +840,16 @@ out:
 	wr_place_of_fini(&place);
 }
 
+/* Its save may be left out: not where the project leads away from here, which is what helps. */
+static bool
+stops(const struct wr_op *o)
+{
+	enum wr_op_kind k = o->row.kind;
+
+	return (k == WR_OP_STOP || k == WR_OP_RESTART || k == WR_OP_DELETE) &&
+	       !wr_json_get_bool(o->args, "release", false);
+}
+
 /* The lock is held. */
 static int
 begin_op(struct wr_op *o, struct wr_err *err)
@@ -757,6 +857,7 @@ begin_op(struct wr_op *o, struct wr_err *err)
 	struct wr_control *c = o->c;
 	struct wr_proj_row row = {0};
 	WR_SCOPED(wr_json_freep) json_t *request = NULL;
+	struct wr_err full = WR_ERR_INIT;
 	int64_t now = wr_clock_wall().s;
 	char token[80];
 	bool with_token = o->row.kind == WR_OP_START || o->row.kind == WR_OP_RESTART;
@@ -769,6 +870,8 @@ begin_op(struct wr_op *o, struct wr_err *err)
 		copy_settings(c, &row);
 	wish_row(o, &row, now);
 	request = op_request(o, &row);
+	if (stops(o) && wr_marks_snapshot(c, &row, false, &full) < 0)
+		wr_json_str(request, "no_snapshot", full.msg);
 	(void)wr_opdir_drop(c->node, &o->row.id, NULL); /* of an attempt that was cut off */
 	if (wr_opdir_make(c->node, &o->row.id, request, err) < 0)
 		goto fail;
@@ -961,7 +1064,9 @@ same_fill(const struct wr_op *o, const json_t *wish)
 {
 	const char *to = wr_json_get_str(wish, "fill_to", NULL);
 
-	return o && to && !strcmp(to, wr_json_get_str(o->args, "fill_to", ""));
+	return o && to && !strcmp(to, wr_json_get_str(o->args, "fill_to", "")) &&
+	       wr_json_get_bool(o->args, "mend", false) == wr_json_get_bool(wish, "mend", false) &&
+	       wr_json_get_bool(o->args, "sides", false) == wr_json_get_bool(wish, "sides", false);
 }
 
 /* A request that a live operation fulfils: joined, and *out is it. */
@@ -1029,7 +1134,8 @@ gives_way(const struct wr_op *run)
 static int
 admit(struct wr_proj *p, const struct wr_op_wish *w, struct wr_err *err)
 {
-	if (wr_row_volumes(p->c, w->row, err) < 0)
+	if (wr_row_volumes(p->c, w->row, err) < 0 ||
+	    (w->kind == WR_OP_SAVE && wr_marks_snapshot(p->c, w->row, w->sees_all, err) < 0))
 		return -1;
 	if (p->waiting >= WR_QUEUE_MAX || p->c->queued >= WR_QUEUED_MAX) {
 		wr_err_set(err, WR_E_BUSY, "too many operations wait%s",
@@ -1089,7 +1195,7 @@ wr_op_watch(struct wr_control *c, const struct wr_uuid *op, struct wr_op_watch *
 	struct wr_op_row row = {0};
 	struct wr_op *o = NULL;
 
-	if (wr_store_op_find(c->store, op->s, &row, NULL) == 0)
+	if (wr_op_find(c, op->s, &row, NULL) == 0)
 		o = wr_op_live(c, &row);
 	wr_op_row_fini(&row);
 	if (!o)
@@ -1333,6 +1439,13 @@ wr_ops_detach(struct wr_control *c)
 			op_free(o);
 		}
 		p->run = p->last = NULL;
+	}
+	wr_timer_off(&c->loop, &c->record);
+	while (c->unrecorded) {
+		struct wr_op *o = c->unrecorded;
+
+		c->unrecorded = o->next;
+		op_free(o);
 	}
 	while (c->beside) {
 		struct wr_op *o = c->beside;

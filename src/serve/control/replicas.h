@@ -17,10 +17,16 @@ int wr_copies_replicate(struct wr_control *c, const struct wr_proj_row *row, jso
 			const char *by, struct wr_uuid *out, struct wr_err *err);
 /* A node is there (again): who is behind on it is tried at once. */
 void wr_copies_seen(struct wr_control *c, const struct wr_uuid *node);
-/* What this node holds, from its disks; the caller frees. *out_whole: nothing was left out. */
-size_t wr_copies_holds(struct wr_control *c, struct wr_report **out, bool *out_whole);
-/* INVENTORY */
+/* Its copy was found damaged: what it acknowledged counts no more. */
+void wr_copies_damaged(struct wr_control *c, const struct wr_uuid *project,
+		       const struct wr_uuid *node);
+/* What this node holds, from its disks, by id and behind after (NULL: all); the caller frees.
+ * *out_end: there is no more. */
+size_t wr_copies_holds(struct wr_control *c, const char *after, struct wr_report **out,
+		       bool *out_end);
+/* INVENTORY, RECORDS_ASK */
 void wr_copies_inventory(struct wr_asked *k);
+void wr_copies_records(struct wr_asked *k);
 /* Projects that were made before this host was in a fleet get their first record: at once where
  * the fleet is this node alone, else by a hub, in the background. */
 int wr_copies_adopt(struct wr_control *c, struct wr_err *err);
@@ -44,6 +50,19 @@ int64_t wr_recovery_point(const struct wr_record *e, const struct wr_holding *h,
 /* By name or id; NULL with err. */
 const struct wr_fleet_node *wr_fleet_node_of(struct wr_control *c, const char *ref,
 					     struct wr_err *err);
+
+/* A record that another node sent, base64. */
+void wr_copies_record(struct wr_control *c, const struct wr_uuid *project, const char *b64);
+
+/* ---- sides.c: side branches that are here alone go to the writer (W7) ---- */
+
+struct wr_sides;
+struct wr_sides **wr_copies_sides(struct wr_control *c); /* where it keeps itself; NULL: no fleet */
+void wr_sides_begin(struct wr_control *c);
+void wr_sides_end(struct wr_control *c);
+/* Something of the project came or changed. */
+void wr_sides_learn(struct wr_control *c, const struct wr_uuid *project);
+void wr_sides_op_ended(struct wr_control *c, const struct wr_op_row *op, const json_t *receipt);
 
 /* Where open.c keeps what is under way. */
 struct wr_opening;
@@ -84,6 +103,19 @@ size_t wr_hub_placement(struct wr_control *c, const struct wr_uuid *project,
 int wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer,
 			 const char *api, struct wr_err *err);
 
+/* ---- reserve.c: names asked of a hub ---- */
+
+void wr_reserve_begin(struct wr_control *c);
+void wr_reserve_end(struct wr_control *c);
+/* Durably, before it is asked for. */
+void wr_reserve_note(struct wr_control *c, const struct wr_uuid *project);
+/* The project is in the index, or there is nothing to give back. */
+void wr_reserve_used(struct wr_control *c, const struct wr_uuid *project);
+/* Nothing came of it, or nothing is left: the hub is told until it has heard it. */
+void wr_reserve_free(struct wr_control *c, const struct wr_uuid *project);
+/* Is the hub being told that of it? Then it cannot be asked for. */
+bool wr_reserve_busy(struct wr_control *c, const struct wr_uuid *project);
+
 /* ---- admit.c ---- */
 
 /* May the project be here as a hub signed it? have: as it is here by now; NULL: it is new. */
@@ -101,8 +133,6 @@ int wr_copy_admit_doc(struct wr_control *c, const struct wr_uuid *project, const
 typedef void (*wr_created_fn)(void *ctx, struct wr_settings *set, const struct wr_err *why);
 void wr_fleet_create(struct wr_control *c, const struct wr_settings *set, bool pick_uid,
 		     wr_created_fn fn, void *ctx);
-/* The create failed: name and uid are free again. */
-void wr_fleet_give_back(struct wr_control *c, const struct wr_uuid *project);
 /* SETTINGS at a hub: set is the new one, made of revision rev. why NULL: signed and on this node's
  * disk; *set is what was signed. WR_E_CHANGED: there is a newer one, which is here by now. */
 void wr_fleet_settings(struct wr_control *c, const struct wr_settings *set, uint64_t rev,

@@ -13,6 +13,8 @@
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
 #include "serve/control/drops.h"
+#include "serve/control/limits.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -41,6 +43,18 @@ oldest_due(struct wr_control *c, uint64_t now_s)
 	return best;
 }
 
+/* For the same reason every minute: told once. */
+static void
+not_saved(struct wr_proj *p, const struct wr_err *why)
+{
+	if (!strncmp(p->warned, why->msg, sizeof(p->warned) - 1))
+		return;
+	snprintf(p->warned, sizeof(p->warned), "%s", why->msg);
+	wr_log_err(WR_LOG_WARNING, "ask for a save", why);
+	if (why->code == WR_E_DENIED)
+		wr_event(p->c, "schedule", &p->id, "save.refused", why->msg, NULL);
+}
+
 static void
 save_due(struct wr_control *c, uint64_t now_s)
 {
@@ -64,7 +78,7 @@ save_due(struct wr_control *c, uint64_t now_s)
 			if (*p->spare.s)
 				w.id = &p->spare;
 			if (wr_op_submit(c, &w, &op, &err) < 0)
-				wr_log_err(WR_LOG_WARNING, "ask for a save", &err);
+				not_saved(p, &err);
 			p->spare.s[0] = '\0';
 		}
 		wr_proj_row_fini(&row);
@@ -172,8 +186,8 @@ look_trash(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	return 0;
 }
 
-static void
-purge_old(struct wr_control *c)
+void
+wr_purge_expired(struct wr_control *c)
 {
 	struct old_trash t = {.before = wr_clock_wall().s - (int64_t)c->node->config.trash_keep};
 	struct wr_err err = WR_ERR_INIT;
@@ -223,6 +237,8 @@ on_tick(struct wr_timer *t)
 		return;
 	wr_net_tick(c);
 	wr_fronts_tick(c);
+	wr_limits_tick(c);
+	wr_marks_tick(c);
 	if (every(&c->volumes_ns, now, VOLUMES_S))
 		watch_volumes(c);
 	if (every(&c->watchdog_ns, now, WATCHDOG_S))
@@ -232,7 +248,7 @@ on_tick(struct wr_timer *t)
 		wr_back_next(c);
 	}
 	if (every(&c->trash_ns, now, TRASH_S))
-		purge_old(c);
+		wr_purge_expired(c);
 	save_due(c, now / WR_SECOND);
 }
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash source=/dev/null
+# The daemon ends in every way there is, under load; users' programs, their memory and their mounts stay.
+. /vm/lib.bash
+. /vm/load.bash
+
+make_projects
+
+snap
+t "restart" systemctl restart warren.service
+still_there
+t "a save that ran then ended well" save_ended
+
+snap
+begin_save
+t "kill -9 of the daemon" kill -KILL "$(daemon_pid)"
+t "systemd starts another" within 20 answers
+still_there
+t "a save that ran then ended well" save_ended
+
+snap
+t "systemd reads its units again" systemctl daemon-reload
+t "systemd starts itself again" systemctl daemon-reexec
+still_there
+
+snap
+t "stop" systemctl stop warren.service
+t "the program goes on without a daemon" counts_on
+t "the state is read from the disk" is running field state alice .state
+t "start" systemctl start warren.service
+still_there
