@@ -11,12 +11,12 @@ BENCH_ARGS =
 DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libisal-dev \
 	libdeflate-dev libjansson-dev libseccomp-dev libsqlite3-dev libmicrohttpd-dev \
 	libarchive-dev scdoc
-DEPS_DEMO = bup rsync jq
+DEPS_DEMO = bup rsync jq btrfs-progs mount openssl
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
-	python3 xxd curl openssl iproute2 faketime spin
+	python3 xxd curl openssl iproute2 faketime spin btrfs-progs xfsprogs
 DEPS_DEB = dpkg-dev jq
-DEPS_VM = qemu-system-x86 debootstrap e2fsprogs xfsprogs btrfs-progs
+DEPS_VM = qemu-system-x86 debootstrap
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
 DEPS_BENCH = restic borgbackup casync iperf3
@@ -52,6 +52,7 @@ demo: deps-demo
 	@$(MAKE) --no-print-directory all
 	tools/demo.sh $(abspath $(BUILD))/warren
 	tools/demo-host.sh $(abspath $(BUILD))/warren
+	tools/demo-limits.sh $(abspath $(BUILD))/warren
 	tools/demo-fleet.sh $(abspath $(BUILD))/warren
 
 # ONLY=00-frame runs the suites whose name contains that.

@@ -85,6 +85,8 @@ int wr_cmd_replica_remove(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_replicate(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_move(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_save_all(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_usage(const struct wr_args *a, struct wr_err *err);
+int wr_cmd_quota_auto(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_explain(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_locate(const struct wr_args *a, struct wr_err *err);
 int wr_cmd_fleet(const struct wr_args *a, struct wr_err *err);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* warren audit: one project, or every one whose files are kept here. */
 #include <pthread.h>
+#include <time.h>
 
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/out.h"
 #include "cli/project.h"
+#include "sys/clock.h"
 
 /* Audits at a time: each makes work on all nodes that keep a copy. */
 #define PARALLEL 2
@@ -16,6 +18,69 @@ static void
 print_name(const char *s)
 {
 	wr_name_print(s, strlen(s));
+}
+
+/* How often is looked whether a copy is whole again, and how long at most. */
+#define LOOK_S 1
+#define LOOK_MAX_S 15
+#define REPAIR_S 900
+
+static bool
+is_marked(const json_t *audit)
+{
+	const json_t *k;
+	size_t i;
+
+	json_array_foreach(wr_json_get_arr(audit, "copies"), i,
+			   k) if (!strcmp(wr_json_get_str(k, "is", ""), "damaged")) return true;
+	return false;
+}
+
+static int
+ask(struct wr_client *c, const char *project, bool data, bool repair, json_t **out,
+    struct wr_err *err)
+{
+	WR_SCOPED(wr_ask_fini) struct wr_ask r = {0};
+
+	wr_ask_init(&r, WR_API_AUDIT, project);
+	wr_ask_flag(&r, "data", data);
+	wr_ask_flag(&r, "repair", repair);
+	return wr_client_ask(c, &r, NULL, out, err);
+}
+
+/* Any thread. What the mark's end says is looked at once more, as thoroughly as was asked for. */
+static int
+audit(struct wr_client *c, const char *project, const struct wr_args *a, json_t **out,
+      struct wr_err *err)
+{
+	bool data = wr_arg_flag(a, "data"), repair = wr_arg_flag(a, "repair");
+	uint64_t end_ns = wr_clock_mono_ns() + REPAIR_S * UINT64_C(1000000000);
+	struct timespec nap = {.tv_sec = LOOK_S};
+	bool marked, waited = false;
+
+	if (ask(c, project, data, repair, out, err) < 0)
+		return -1;
+	if (!repair || wr_arg_flag(a, "no-wait"))
+		return 0;
+	for (;;) {
+		marked = is_marked(*out);
+		if (!marked && !(waited && data))
+			return 0;
+		if (marked && wr_clock_mono_ns() > end_ns) {
+			wr_warn("%s: still being refilled; it goes on by itself", WR_Q(project));
+			return 0;
+		}
+		if (marked)
+			nanosleep(&nap, NULL);
+		nap.tv_sec = WR_MIN(nap.tv_sec * 2, (time_t)LOOK_MAX_S);
+		json_decref(*out);
+		*out = NULL;
+		if (ask(c, project, data && !marked, false, out, err) < 0)
+			return -1;
+		if (!marked)
+			return 0;
+		waited = true;
+	}
 }
 
 /* ---- one ---- */
@@ -78,13 +143,16 @@ audit_one(const struct wr_args *a, struct wr_err *err)
 {
 	WR_SCOPED(wr_about_fini) struct wr_about b = {0};
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	struct wr_progress *progress;
 	uint64_t wrong;
+	int rc;
 
 	if (wr_about_begin(&b, a, WR_API_AUDIT, err) < 0)
 		return -1;
-	wr_ask_flag(&b.req, "data", wr_arg_flag(a, "data"));
-	wr_ask_flag(&b.req, "repair", wr_arg_flag(a, "repair"));
-	if (wr_client_ask(&b.client, &b.req, NULL, &o, err) < 0)
+	progress = wr_progress_begin(a, "auditing");
+	rc = audit(&b.client, b.target.id, a, &o, err);
+	wr_progress_end(progress);
+	if (rc < 0)
 		return -1;
 	wrong = wr_json_get_u64(o, "wrong", 0);
 	if (!wr_out_json() && !wr_out_quiet())
@@ -150,15 +218,11 @@ audit_some(void *ctx)
 	pthread_mutex_lock(&s->mutex);
 	while (!s->stopped && s->next < json_array_size(s->wanted)) {
 		const json_t *p = json_array_get(s->wanted, s->next++);
-		WR_SCOPED(wr_ask_fini) struct wr_ask r = {0};
 		struct wr_err err = WR_ERR_INIT;
 		json_t *o = NULL;
 
 		pthread_mutex_unlock(&s->mutex);
-		wr_ask_init(&r, WR_API_AUDIT, wr_json_get_str(p, "id", ""));
-		wr_ask_flag(&r, "data", wr_arg_flag(s->a, "data"));
-		wr_ask_flag(&r, "repair", wr_arg_flag(s->a, "repair"));
-		if (wr_client_ask(s->client, &r, NULL, &o, &err) < 0)
+		if (audit(s->client, wr_json_get_str(p, "id", ""), s->a, &o, &err) < 0)
 			o = NULL;
 		wr_progress_add(s->progress, 1, wr_json_get_u64(p, "bytes", 0));
 		pthread_mutex_lock(&s->mutex);

@@ -20,12 +20,14 @@
 #include "cli/out.h"
 #include "host/ident/ident.h"
 #include "host/node/node.h"
+#include "host/node/room.h"
 #include "host/quota/quota.h"
+#include "host/runner/runner.h"
 #include "sys/getent.h"
 #include "sys/fs.h"
 #include "sys/sandbox.h"
 
-#define FULL_PERCENT 85 /* of space and inodes: the first of the marks at which work is refused */
+#define FULL_PERCENT 85 /* of STATE's space and inodes */
 
 struct doctor {
 	json_t *checks; /* borrowed from the object to print */
@@ -97,12 +99,41 @@ check_kernel(struct doctor *d)
 }
 
 static void
+check_controllers(struct doctor *d, const char *at, const char *text, bool limits, const char *why,
+		  const char *hint)
+{
+	found(d, "cgroup", at,
+	      "a project's processes are found by parent and user instead, and cannot be counted "
+	      "or ended as one",
+	      hint, "%s", at ? at : why);
+	found(d, "cgroup limits", limits,
+	      "limits of memory, processors, processes and disks are kept but not enforced", hint,
+	      "controllers: %s%s%s", *text ? text : "none", at && *why ? "; " : "",
+	      at ? why : "");
+}
+
+/* Where a node keeps its groups, and what they have. */
+static void
+check_node_cgroup(struct doctor *d, const struct wr_node *n)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_run_place p;
+
+	wr_run_place(n, &p);
+	for (unsigned i = 0; wr_cgroup_ctl_name[i]; i++)
+		if (p.controllers & 1u << i)
+			wr_buf_addf(&b, "%s%s", b.len ? " " : "", wr_cgroup_ctl_name[i]);
+	check_controllers(d, p.unit ? "warren-projects.scope" : p.groups ? "there" : NULL,
+			  wr_buf_str(&b), p.controllers == WR_CGROUP_ALL, p.why, p.hint);
+}
+
+/* No node yet, or not ours: what the host has. */
+static void
 check_cgroup(struct doctor *d)
 {
 	static const char *const places[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
 	char text[512] = "";
 	const char *at = NULL;
-	bool limits;
 
 	for (size_t i = 0; i < WR_ARRAY_LEN(places) && !at; i++) {
 		WR_SCOPED(wr_freep) char *file = wr_asprintf("%s/cgroup.controllers", places[i]);
@@ -116,16 +147,10 @@ check_cgroup(struct doctor *d)
 		text[strcspn(text, "\n")] = '\0';
 		(void)fclose(f);
 	}
-	found(d, "cgroup", at,
-	      "a project's processes are found by parent and user instead, and cannot be counted "
-	      "or ended as one",
-	      "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line", "%s",
-	      at ? at : "no unified hierarchy");
-	limits = strstr(text, "memory") && strstr(text, "cpu") && strstr(text, "pids");
-	found(d, "cgroup limits", limits,
-	      "limits of memory, processors and processes are kept but not enforced",
-	      "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line",
-	      "controllers: %s", *text ? text : "none");
+	check_controllers(d, at, text,
+			  strstr(text, "memory") && strstr(text, "cpu") && strstr(text, "pids"),
+			  at ? "" : "no unified hierarchy",
+			  "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line");
 }
 
 /* ---- programs, libraries, users ---- */
@@ -250,10 +275,38 @@ check_space(struct doctor *d, const char *name, const char *path)
 	used = 100 - (uint64_t)s.f_bavail * 100 / s.f_blocks;
 	inodes = s.f_files ? 100 - (uint64_t)s.f_favail * 100 / s.f_files : 0;
 	found(d, name, used < FULL_PERCENT && inodes < FULL_PERCENT,
-	      "from 85 % on some work is refused, at 97 % nothing but making room is possible",
-	      "warren trash purge, or warren volume add DIRECTORY",
+	      "where it is full, operations fail whose records cannot be written",
+	      "make room on that file system",
 	      "%s: %s free, %" PRIu64 " %% used, %" PRIu64 " %% of the inodes", path,
 	      wr_fmt_bytes((uint64_t)s.f_bavail * s.f_frsize).s, used, inodes);
+}
+
+/* Which of the marks it is at, and whether its reserve is whole. */
+static void
+check_marks(struct doctor *d, const struct wr_node *n, const struct wr_volume *v)
+{
+	static const char *const lost[WR_MARKS] = {
+	    [WR_MARK_NEW] = "it takes no new projects and no new copies",
+	    [WR_MARK_ALARM] = "it takes nothing new, and is about to be full",
+	    [WR_MARK_SNAPSHOT] = "projects that grew most make no snapshots there",
+	};
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_room r;
+	enum wr_mark mark;
+
+	if (wr_room_look(v, &r, &err) < 0) {
+		found(d, "space", false, NULL, NULL, "%s", err.msg);
+		return;
+	}
+	mark = wr_mark_of(&n->config, &r, WR_MARK_NONE);
+	found(d, "space", mark == WR_MARK_NONE, lost[mark],
+	      "warren volume list\nwarren trash purge, or warren volume add DIRECTORY",
+	      "%s: %s free, %s used, mark: %s", v->path, wr_fmt_bytes(r.free).s,
+	      wr_room_text(&r).s, wr_mark_name(mark));
+	found(d, "reserve", r.reserve >= r.reserve_wanted && r.spare >= r.spare_wanted,
+	      "on a full volume less can be deleted and stopped",
+	      "make room there: the daemon fills it up by itself", "%s: %s of %s", v->path,
+	      wr_fmt_bytes(r.reserve).s, wr_fmt_bytes(r.reserve_wanted).s);
 }
 
 /* What the volume's file system keeps of a project's limits; nothing is turned on by looking. */
@@ -305,7 +358,7 @@ check_node(struct doctor *d, const struct wr_args *a, const struct wr_node *n,
 	found(d, "node", true, NULL, NULL, "%s (%s), data centre %s", n->name, n->id.s, n->dc);
 	for (size_t i = 0; i < n->volume_count; i++) {
 		check_quota(d, n, n->volume[i].path);
-		check_space(d, "space", n->volume[i].path);
+		check_marks(d, n, &n->volume[i]);
 	}
 	check_space(d, "space", n->state_path);
 	if (wr_node_open(root, 0, &whole, &err) == 0) {
@@ -353,7 +406,10 @@ wr_cmd_doctor(const struct wr_args *a, struct wr_err *err)
 	if (wr_node_open(wr_client_root(a), WR_NODE_NO_VOLUMES, &n, &why) < 0)
 		n = NULL;
 	check_kernel(&d);
-	check_cgroup(&d);
+	if (n && (n->root_mode || n->uid == geteuid()))
+		check_node_cgroup(&d, n);
+	else
+		check_cgroup(&d);
 	check_fuse(&d);
 	check_user(&d, n);
 	check_names(&d);

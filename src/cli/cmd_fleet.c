@@ -207,6 +207,7 @@ wr_cmd_node_add(const struct wr_args *a, struct wr_err *err)
 	wr_ask_str(&r, "name", wr_arg_str(a, "name"));
 	wr_ask_str(&r, "dc", wr_arg_str(a, "dc"));
 	wr_ask_str(&r, "rejoin", wr_arg_str(a, "rejoin"));
+	wr_ask_str(&r, "names", wr_arg_str(a, "names"));
 	if (wr_client_ask(&c, &r, NULL, &o, err) < 0)
 		return -1;
 	if (wr_out_json())

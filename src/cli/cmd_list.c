@@ -251,6 +251,39 @@ limits_row(struct wr_table *t, const json_t *p)
 	row(t, "limits", wr_buf_str(&b));
 }
 
+/* Of memory, processors and so on: what is limited, and why not more. */
+static void
+resources_row(struct wr_table *t, const json_t *p)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	json_t *o = wr_json_get_obj(p, "resources"), *on;
+	const char *why = wr_json_get_str(o, "why", NULL), *key;
+
+	json_object_foreach(o, key, on)
+	{
+		if (json_is_true(on))
+			wr_buf_addf(&b, "%s%s", b.len ? ", " : "", key);
+	}
+	if (!b.len)
+		wr_buf_adds(&b, "nothing is enforced");
+	if (why)
+		wr_buf_addf(&b, "; %s", why);
+	row(t, "resources", wr_buf_str(&b));
+}
+
+/* Work that was off the line. */
+static void
+sides_row(struct wr_table *t, const json_t *p)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	const json_t *list = wr_json_get_arr(p, "sides"), *s;
+	size_t i;
+
+	json_array_foreach(list, i, s)
+	    wr_buf_addf(&b, "%s%s", i ? ", " : "", json_string_value(s));
+	row(t, "side branches", wr_buf_str(&b));
+}
+
 static void
 show_text(const json_t *p)
 {
@@ -287,12 +320,14 @@ show_text(const json_t *p)
 		wr_copies_safe_text(p, &safe);
 		row(&t, "safe", wr_buf_str(&safe));
 	}
+	sides_row(&t, p);
 	snprintf(text, sizeof(text), "%s, %s", wr_fmt_count(wr_json_get_u64(p, "files", 0)).s,
 		 wr_fmt_bytes(wr_json_get_u64(p, "bytes", 0)).s);
 	row(&t, "files", text);
 	row(&t, "history", wr_fmt_bytes(wr_json_get_u64(p, "repo_bytes", 0)).s);
 	row(&t, "volume", wr_json_get_str(p, "volume", NULL));
 	limits_row(&t, p);
+	resources_row(&t, p);
 	row(&t, "created", wr_json_get_str(p, "created", NULL));
 	settings_rows(&t, p);
 	wr_table_print(&t);

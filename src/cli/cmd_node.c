@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* warren init, volume, config, serve: this host as a node. */
+/* warren init, config, serve: this host as a node. */
 #include <limits.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -11,7 +10,7 @@
 #include "host/auth/auth.h"
 #include "serve/control/control.h"
 
-/* ---- init, volumes ---- */
+/* ---- init ---- */
 
 /* The node, and the fleet whose first member it is. A node without a fleet is one of an earlier
  * release, or a run was cut off between the two. */
@@ -88,72 +87,6 @@ wr_cmd_init(const struct wr_args *a, struct wr_err *err)
 		printf("\nstart its daemon with 'systemctl start warren'\n");
 	}
 	return 0;
-}
-
-int
-wr_cmd_volume_add(const struct wr_args *a, struct wr_err *err)
-{
-	json_t *receipt = NULL;
-	struct wr_node *n;
-	int rc;
-
-	if (wr_node_open(wr_client_root(a), WR_NODE_NO_VOLUMES, &n, err) < 0)
-		return -1;
-	rc = wr_volume_add(n, a->pos[0], wr_arg_flag(a, "allow-root-fs"), &receipt, err);
-	wr_node_close(n);
-	if (rc < 0)
-		return -1;
-	if (wr_out_json())
-		return wr_json_print(receipt, err);
-	json_decref(receipt);
-	if (wr_out_quiet())
-		return 0;
-	printf("added volume ");
-	wr_name_print(a->pos[0], strlen(a->pos[0]));
-	printf("; a daemon that runs takes it into use when it is started again\n");
-	return 0;
-}
-
-int
-wr_cmd_volume_list(const struct wr_args *a, struct wr_err *err)
-{
-	static const char *const heads[] = {"VOLUME", "ID", "SIZE", "FREE", "INODES FREE"};
-	WR_SCOPED(wr_json_freep) json_t *o = wr_json_begin("warren.volumes/1");
-	json_t *list = wr_json_array(o, "volumes");
-	struct wr_node *n;
-	struct wr_table t;
-
-	if (wr_node_open(wr_client_root(a), WR_NODE_NO_VOLUMES, &n, err) < 0)
-		return -1;
-	wr_table_init(&t, "llrrr", wr_out_tty() && n->volume_count ? heads : NULL);
-	for (size_t i = 0; i < n->volume_count; i++) {
-		const struct wr_volume *v = &n->volume[i];
-		json_t *e = wr_json_item(list);
-		struct statvfs s;
-
-		wr_json_path(e, "path", v->path, strlen(v->path));
-		wr_json_str(e, "id", v->id.s);
-		wr_table_add_name(&t, v->path, strlen(v->path));
-		wr_table_add(&t, v->id.s);
-		if (statvfs(v->path, &s) < 0) {
-			wr_json_null(e, "bytes");
-			wr_table_add(&t, "-");
-			wr_table_add(&t, "-");
-			wr_table_add(&t, "-");
-			continue;
-		}
-		wr_json_u64(e, "bytes", (uint64_t)s.f_blocks * s.f_frsize);
-		wr_json_u64(e, "bytes_free", (uint64_t)s.f_bavail * s.f_frsize);
-		wr_json_u64(e, "inodes_free", s.f_favail);
-		wr_table_add(&t, wr_fmt_bytes((uint64_t)s.f_blocks * s.f_frsize).s);
-		wr_table_add(&t, wr_fmt_bytes((uint64_t)s.f_bavail * s.f_frsize).s);
-		wr_table_add(&t, wr_fmt_count(s.f_favail).s);
-	}
-	wr_node_close(n);
-	if (!wr_out_json())
-		wr_table_print(&t);
-	wr_table_fini(&t);
-	return wr_out_json() ? wr_json_print(wr_steal(&o), err) : 0;
 }
 
 /* ---- configuration ---- */

@@ -177,7 +177,12 @@ result(json_t *op, struct wr_err *err)
 	} else if (receipt) {
 		(void)wr_report(receipt);
 	}
-	return status == WR_EXIT_WARNINGS ? WR_EXIT_WARNINGS : 0;
+	/* Done in part: the receipt says what, this is why not all. */
+	if (wr_json_get_obj(receipt, "refused") && !wr_out_json()) {
+		wr_json_get_err(wr_json_get_obj(receipt, "refused"), err);
+		return -1;
+	}
+	return (int)status;
 }
 
 static int

@@ -192,7 +192,10 @@ save_text(const json_t *o)
 	const char *commit = wr_json_get_str(o, "commit", "");
 
 	printf("%s ", wr_json_get_bool(o, "made", true) ? "saved" : "nothing changed since");
-	print_member(o, "snapshot");
+	if (wr_json_get_bool(o, "latest", false))
+		printf("the newest files, without history");
+	else
+		print_member(o, "snapshot");
 	if (*commit)
 		printf(" (%.10s)", commit);
 	print_seconds(o);

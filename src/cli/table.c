@@ -147,7 +147,7 @@ static const struct wr_opt init_opts[] = {
 	STR("name", 0, "NAME", "the node's name (default: the host's)"),
 	STR("user", 0, "USER", "who owns the repositories, as root (default: warren)"),
 	SIZE("reserve", "SIZE",
-	     "room kept free for Warren's own needs (default: a hundredth, 64M to 1G)"),
+	     "room kept free for Warren's own needs (default: a hundredth, at least 1G)"),
 	ROOT_FS,
 	END,
 };
@@ -217,6 +217,19 @@ static const struct wr_opt move_opts[] = {
 static const struct wr_opt save_all_opts[] = {
 	NUM("rf", "N", 1, 9, "be content with N copies (default: all)"),
 	NUM("limit", "N", 1, 1000000, "save the first N projects only"),
+	END,
+};
+
+static const struct wr_opt usage_opts[] = {
+	FLAG("now", 0, "look at files and history now, instead of at what saves left"),
+	END,
+};
+
+static const struct wr_opt quota_auto_opts[] = {
+	NUM("factor", "N", 1, 1000, "N times what is used (default: 2)"),
+	{.name = "min", .kind = WR_OPT_SIZE, .value = "SIZE", .min = 1 << 20,
+	 .help = "but at least SIZE (default: 4G)"},
+	FLAG("dry-run", 0, "change nothing"),
 	END,
 };
 
@@ -370,7 +383,7 @@ static const struct wr_opt join_opts[] = {
 	STR("name", 0, "NAME", "take the token only if it is for a node of this name"),
 	STR("user", 0, "USER", "who owns the repositories, as root (default: warren)"),
 	SIZE("reserve", "SIZE",
-	     "room kept free for Warren's own needs (default: a hundredth, 64M to 1G)"),
+	     "room kept free for Warren's own needs (default: a hundredth, at least 1G)"),
 	ROOT_FS,
 	STR("listen-peer", 0, "HOST:PORT", "write into a new warren.conf: peer in [listen]"),
 	STR("listen-api", 0, "HOST:PORT", "write into a new warren.conf: api in [listen]"),
@@ -384,6 +397,7 @@ static const struct wr_opt node_add_opts[] = {
 	STR("name", 0, "NAME", "the new node's name; needed"),
 	STR("dc", 0, "DC", "name of the data centre that it stands in; needed"),
 	STR("rejoin", 0, "NODE", "let NODE come back, which lost its place but not its files"),
+	STR("names", 0, "NAME,...", "what its certificate may say that it is, and nothing else"),
 	END,
 };
 
@@ -410,7 +424,8 @@ static const struct wr_opt node_remove_opts[] = {
 static const struct wr_opt audit_opts[] = {
 	FLAG("all", 0, "every project whose files are kept here, one line each"),
 	FLAG("data", 0, "read and hash every object, not only the structure"),
-	FLAG("repair", 0, "refill a copy that is marked as damaged now, without a pause"),
+	FLAG("repair", 0, "refill a copy that is marked as damaged now, and wait until it is whole"),
+	FLAG("no-wait", 0, "with --repair: do not wait, it goes on by itself"),
 	END,
 };
 
@@ -483,6 +498,11 @@ const struct wr_cmd wr_commands[] = {
 	 move_opts},
 	{"explain", "show who holds a project, and why there", wr_cmd_explain, CLIENT, {MAYBE_ID},
 	 NULL},
+	{"usage", "show what a project takes, and where", wr_cmd_usage, CLIENT, {MAYBE_ID},
+	 usage_opts},
+	{"quota", "disk quotas", NULL, WR_CMD_GROUP, {END}, NULL},
+	{"quota auto", "set the disk of each project by what it uses", wr_cmd_quota_auto, CLIENT,
+	 {END}, quota_auto_opts},
 	{"locate", "ask every node what it really holds", wr_cmd_locate, CLIENT,
 	 {{.name = "ID", .optional = true}}, NULL},
 	{"fleet", "show up to when every project is safe", wr_cmd_fleet, CLIENT, {END}, NULL},

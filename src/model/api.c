@@ -235,7 +235,8 @@ const struct wr_api_call wr_api_calls[] = {
     [WR_API_NODE_ADD] = {WR_API_NODE_ADD, "POST", "/v1/nodes", WR_SCOPE_ADMIN, POST,
 			 .arg = {{STR("name"), .max = 63},
 				 {STR("dc"), .max = 63},
-				 {STR("rejoin"), .max = 63}},
+				 {STR("rejoin"), .max = 63},
+				 {STR("names"), .max = 511}},
 			 .summary = "a token with which a host may join, once"},
     [WR_API_NODE_SET] = {WR_API_NODE_SET, "POST", "/v1/nodes/set", WR_SCOPE_ADMIN, POST,
 			 .arg = {{STR("node"), REQUIRED, .max = 63},
@@ -292,6 +293,14 @@ const struct wr_api_call wr_api_calls[] = {
 			    POST,
 			    .arg = {{REF("project"), REQUIRED}, {STR("node"), REQUIRED, .max = 63}},
 			    .summary = "that node may go on without the newest saves, within an hour"},
+    [WR_API_USAGE] = {WR_API_USAGE, "GET", "/v1/projects/{id}/usage", WR_SCOPE_PROJECT,
+		      WR_API_PROJECT, .arg = {{BOOL("now")}},
+		      .summary = "what its files and its history take; now: looked at, not from sums"},
+    [WR_API_QUOTA_AUTO] = {WR_API_QUOTA_AUTO, "POST", "/v1/quota/auto", WR_SCOPE_ADMIN, POST,
+			   .arg = {{.name = "factor", .kind = WR_ARG_U64, .max = 1000},
+				   {.name = "min", .kind = WR_ARG_SIZE},
+				   {BOOL("dry_run")}},
+			   .summary = "set the disk of each project of this node by what it uses"},
 };
 
 /* ---- routes ---- */

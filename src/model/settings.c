@@ -17,7 +17,7 @@ const struct wr_set_key wr_set_keys[] = {
     {.key = "autostart",
      .kind = WR_SET_BOOL,
      .fallback = "no",
-     .help = "started again after a reboot, if it was active"},
+     .help = "started after a reboot, even if it was not active before it"},
     {.key = "command",
      .kind = WR_SET_STR,
      .max = 4096,
@@ -108,6 +108,12 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = "warm",
      .choices = replica_trees,
      .help = "which replicas keep working files too: warm: one, within 15 min; eager: all; none"},
+    {.key = "repo_quota_factor",
+     .kind = WR_SET_U64,
+     .fallback = "3",
+     .max = 1000,
+     .help = "its history may take so many times its disk; past that no snapshot is made; 0: no "
+	     "quota"},
     {.key = "save_every",
      .kind = WR_SET_DURATION,
      .fallback = "5min",
@@ -574,6 +580,14 @@ wr_settings_bool(const struct wr_settings *s, const char *key)
 		return json_is_true(v);
 	(void)wr_parse_bool(k->fallback, &b, NULL); /* the table is right */
 	return b;
+}
+
+uint64_t
+wr_repo_quota(const struct wr_settings *s)
+{
+	uint64_t factor = wr_settings_u64(s, "repo_quota_factor"), disk = wr_settings_u64(s, "disk");
+
+	return factor && disk > UINT64_MAX / factor ? 0 : factor * disk;
 }
 
 size_t

@@ -38,7 +38,7 @@ struct wr_set_key {
  *   home (path, /home/NAME), command (string: run by /bin/sh -c as the project's user; none), env
  * (list K=V), shell (path), autostart (bool, no), idle_timeout (duration, never), stop_timeout
  * (duration, 10s), save_every (duration, 5min, 0 never), exclude (list of gitignore patterns,
- * by_user), template (path, at_start), snapshots_link (string, .snapshots; "" none; at_start),
+ * by_user), repo_quota_factor (3; 0 none), template (path, at_start), snapshots_link (string, .snapshots; "" none; at_start),
  * hook_timeout (duration 30s), disk (size, 3000M), inodes (200000), memory (size 2G), cpu_weight
  * (1..10000, 100), pids (4096): kept and shown, enforced by the part that sets limits; description
  * (string, by_user), cpu_max (string, see wr_cpu_parse; none), io_weight (1..10000, 100),
@@ -89,6 +89,8 @@ size_t wr_settings_list(const struct wr_settings *s, const char *key,
 array is the caller's to free, its strings are borrowed */
 /* Of cpu_max: processors ("2", "0.5") or percent of one ("50%"). */
 bool wr_cpu_parse(const char *s, uint64_t *out_percent);
+/* What the repository may take; 0: anything. */
+uint64_t wr_repo_quota(const struct wr_settings *s);
 /* "home" with {name} and {id} filled in; root_prefix (may be "") is put before the default only.
  * Caller frees. */
 char *wr_settings_home(const struct wr_settings *s, const char *root_prefix);

@@ -384,6 +384,27 @@ test_show__every_key_with_text(void **state)
 	json_decref(all);
 }
 
+static void
+test_cpu__parts_of_processors(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t percent; /* 0: refused */
+	} c[] = {{"2", 200},     {"0.5", 50},        {"1.25", 125}, {"50%", 50}, {"350%", 350},
+		 {"0.01", 1},    {"1000", 100000},   {"0", 0},      {"", 0},     {"%", 0},
+		 {"1000.01", 0}, {"100001%", 0},     {"1.", 0},     {".5", 0},   {"1.234", 0},
+		 {"-1", 0},      {"99999999999", 0}, {"2 ", 0},     {"1.5%", 0}, {"max", 0}};
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(c); i++) {
+		uint64_t percent = 0;
+
+		if (wr_cpu_parse(c[i].text, &percent) != (c[i].percent > 0) ||
+		    percent != c[i].percent)
+			fail_msg("'%s': %" PRIu64, c[i].text, percent);
+	}
+}
+
 int
 main(void)
 {
@@ -399,6 +420,7 @@ main(void)
 	    cmocka_unit_test(test_file__there_and_back),
 	    cmocka_unit_test(test_file__malformed_members_are_named),
 	    cmocka_unit_test(test_show__every_key_with_text),
+	    cmocka_unit_test(test_cpu__parts_of_processors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

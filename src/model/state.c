@@ -2,6 +2,7 @@
 #include "model/state.h"
 
 #include "base/str.h"
+#include "model/text.h"
 #include "model/uuid.h"
 
 static const char *const names[] = {
@@ -154,6 +155,55 @@ wr_step_known(const char *step)
 	return false;
 }
 
+/* ---- notices ---- */
+
+/* A mark is left that much below it, or it would come and go. */
+#define NOTICE_SLACK 3
+
+uint64_t
+wr_notice_level(uint64_t used, uint64_t limit, uint64_t was)
+{
+	static const uint64_t mark[] = {80, 95, 100};
+	double percent = limit ? (double)used / (double)limit * 100 : 0;
+	uint64_t level = 0;
+
+	for (size_t i = 0; i < WR_ARRAY_LEN(mark); i++)
+		if (percent >= (double)mark[i] ||
+		    (was >= mark[i] && percent > (double)(mark[i] - NOTICE_SLACK)))
+			level = mark[i];
+	return level;
+}
+
+const struct wr_notice *
+wr_notice_worst(const struct wr_status *s)
+{
+	const struct wr_notice *worst = NULL;
+
+	for (size_t i = 0; i < s->notice_count; i++)
+		if (!worst || s->notice[i].level > worst->level)
+			worst = &s->notice[i];
+	return worst;
+}
+
+json_t *
+wr_notice_json(const struct wr_notice *n)
+{
+	json_t *o;
+
+	if (!n)
+		return json_null();
+	o = json_object();
+	wr_json_str(o, "code", n->code);
+	wr_json_u64(o, "level", n->level);
+	wr_json_str(o, "text", n->text);
+	wr_json_str(o, "command", *n->command ? n->command : NULL);
+	if (n->since)
+		wr_json_time(o, "since", n->since);
+	else
+		wr_json_null(o, "since");
+	return o;
+}
+
 /* ---- conf/state.json ---- */
 
 static void
@@ -249,7 +299,7 @@ add_progress(json_t *o, const struct wr_status *s)
 json_t *
 wr_status_json(const struct wr_status *s)
 {
-	json_t *o = json_object();
+	json_t *o = json_object(), *list;
 
 	wr_json_u64(o, "v", 1);
 	wr_json_str(o, "state", wr_state_name(s->state));
@@ -266,6 +316,10 @@ wr_status_json(const struct wr_status *s)
 		wr_json_err(o, "error", &s->error);
 	else
 		wr_json_null(o, "error");
+	wr_json_take(o, "notice", wr_notice_json(wr_notice_worst(s)));
+	list = wr_json_array(o, "notices");
+	for (size_t i = 0; i < s->notice_count; i++)
+		json_array_append_new(list, wr_notice_json(&s->notice[i]));
 	return o;
 }
 
@@ -294,6 +348,42 @@ get_id(const json_t *o, const char *key, char out[37], struct wr_err *err)
 		return -1;
 	if (*out && !wr_uuid_parse(out, &id))
 		return wr_err_set(err, WR_E_CORRUPT, "state: member '%s' is no id", key);
+	return 0;
+}
+
+static int
+get_plain(const json_t *o, const char *key, char *out, size_t size, struct wr_err *err)
+{
+	const char *s = wr_json_get_str(o, key, "");
+
+	if (strlen(s) >= size || !wr_text_plain(s, strlen(s), false))
+		return wr_err_set(err, WR_E_CORRUPT, "state: member '%s' of a notice is malformed",
+				  key);
+	memcpy(out, s, strlen(s) + 1);
+	return 0;
+}
+
+static int
+get_notices(const json_t *o, struct wr_status *s, struct wr_err *err)
+{
+	const json_t *list = wr_json_get_arr(o, "notices"), *e;
+	size_t i;
+
+	json_array_foreach(list, i, e)
+	{
+		struct wr_notice *n = &s->notice[i];
+
+		if (i >= WR_NOTICES_MAX)
+			return wr_err_set(err, WR_E_CORRUPT, "state: more than %d notices",
+					  WR_NOTICES_MAX);
+		if (get_word(e, "code", n->code, sizeof(n->code), err) < 0 ||
+		    get_plain(e, "text", n->text, sizeof(n->text), err) < 0 ||
+		    get_plain(e, "command", n->command, sizeof(n->command), err) < 0)
+			return -1;
+		n->level = wr_json_get_u64(e, "level", 0);
+		n->since = wr_json_get_time(e, "since", 0);
+		s->notice_count = i + 1;
+	}
 	return 0;
 }
 
@@ -328,7 +418,7 @@ wr_status_parse(const json_t *o, struct wr_status *out, struct wr_err *err)
 		s.bytes = wr_json_get_u64(p, "bytes", 0);
 		s.bytes_total = wr_json_get_u64(p, "bytes_total", 0);
 	}
-	if (get_targets(o, &s, err) < 0)
+	if (get_targets(o, &s, err) < 0 || get_notices(o, &s, err) < 0)
 		return -1;
 	s.active = wr_json_get_bool(o, "active", false);
 	s.epoch = wr_json_get_u64(o, "epoch", 1);

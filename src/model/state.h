@@ -78,6 +78,24 @@ struct wr_status_target {
 	uint64_t done, total; /* bytes; total 0: not known */
 };
 
+/* What its user and its operator should know of a project while it lasts. */
+struct wr_notice {
+	char code[24]; /* what it is about: disk, inodes, history */
+	uint64_t level; /* the mark that was reached, percent: 80, 95, 100 */
+	char text[256];
+	char command[128]; /* that helps; "" = none */
+	int64_t since;
+};
+/* LIMIT: of one project at a time, one for each code. */
+#define WR_NOTICES_MAX 4
+/* The gravest; NULL: there is none. */
+struct wr_status;
+const struct wr_notice *wr_notice_worst(const struct wr_status *s);
+/* {"code","level","text","command","since"} as a new reference, null for NULL. */
+json_t *wr_notice_json(const struct wr_notice *n);
+/* At which mark a use is that was at mark `was` (0: none): a mark is left 3 percent below it. */
+uint64_t wr_notice_level(uint64_t used, uint64_t limit, uint64_t was);
+
 /* conf/state.json, format 1. */
 struct wr_status {
 	enum wr_state state;
@@ -94,10 +112,12 @@ struct wr_status {
 	uint64_t epoch; /* 1 with one member */
 	char node[37];
 	struct wr_err error; /* code WR_E_NONE: none */
+	struct wr_notice notice[WR_NOTICES_MAX];
+	size_t notice_count;
 };
 /* {"v":1,"state","when","step","progress":{"done","total","unit","percent","files","files_total",
- * "bytes","bytes_total"},"targets"?,"op","op_kind","active","epoch","node","error"}; absent members
- * are null.
+ * "bytes","bytes_total"},"targets"?,"op","op_kind","active","epoch","node","error","notice": the
+ * gravest of "notices"}; absent members are null.
  */
 json_t *wr_status_json(const struct wr_status *s);
 int wr_status_parse(const json_t *o, struct wr_status *out, struct wr_err *err);

@@ -218,6 +218,50 @@ test_status__what_is_not_known_is_null(void **state)
 }
 
 static void
+test_notices__there_and_back_the_gravest_first(void **state)
+{
+	struct wr_status s = {.state = WR_ST_RUNNING,
+			      .epoch = 1,
+			      .notice = {{"disk", 80, "much is used", "warren usage x", 5},
+					 {"history", 100, "no snapshots", "", 6}},
+			      .notice_count = 2},
+			 back;
+	json_t *o = wr_status_json(&s);
+
+	(void)state;
+	assert_string_equal(wr_json_get_str(wr_json_get_obj(o, "notice"), "code", ""), "history");
+	assert_int_equal(wr_status_parse(o, &back, NULL), 0);
+	assert_int_equal(back.notice_count, 2);
+	assert_string_equal(back.notice[0].text, "much is used");
+	assert_string_equal(back.notice[0].command, "warren usage x");
+	assert_int_equal(back.notice[0].level, 80);
+	assert_int_equal(back.notice[1].since, 6);
+	assert_string_equal(back.notice[1].command, "");
+	json_decref(o);
+	s.notice_count = 0;
+	o = wr_status_json(&s);
+	assert_true(json_is_null(json_object_get(o, "notice")));
+	json_decref(o);
+}
+
+static void
+test_notices__marks_are_left_below_them(void **state)
+{
+	static const struct {
+		uint64_t used, was, level;
+	} c[] = {{0, 0, 0},     {79, 0, 0},    {80, 0, 80},    {94, 0, 80},   {95, 0, 95},
+		 {100, 0, 100}, {300, 0, 100}, {78, 80, 80},   {77, 80, 0},   {78, 0, 0},
+		 {93, 95, 95},  {92, 95, 80},  {98, 100, 100}, {97, 100, 95}, {93, 100, 95},
+		 {92, 100, 80}, {60, 100, 0}};
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(c); i++)
+		assert_int_equal(wr_notice_level(c[i].used, 100, c[i].was), c[i].level);
+	assert_int_equal(wr_notice_level(7, 0, 0), 0);
+	assert_int_equal(wr_notice_level(UINT64_MAX, UINT64_MAX, 0), 100);
+}
+
+static void
 test_status__foreign_text_is_refused_by_member(void **state)
 {
 #define HEAD "{\"v\":1,\"state\":\"stopped\",\"when\":\"2026-11-22T10:15:30Z\""
@@ -236,6 +280,9 @@ test_status__foreign_text_is_refused_by_member(void **state)
 	    {HEAD ",\"op\":\"deadbeef\"}", "'op'", WR_E_CORRUPT},
 	    {HEAD ",\"node\":[]}", "'node'", WR_E_CORRUPT},
 	    {HEAD ",\"progress\":{\"unit\":\"A B\"}}", "'unit'", WR_E_CORRUPT},
+	    {HEAD ",\"notices\":[{\"code\":\"A\"}]}", "'code'", WR_E_CORRUPT},
+	    {HEAD ",\"notices\":[{\"text\":\"a\\u001bb\"}]}", "'text'", WR_E_CORRUPT},
+	    {HEAD ",\"notices\":[{},{},{},{},{}]}", "more than 4 notices", WR_E_CORRUPT},
 	};
 	struct wr_err err = WR_ERR_INIT;
 	struct wr_status s;
@@ -268,6 +315,8 @@ main(void)
 	    cmocka_unit_test(test_names__there_and_back),
 	    cmocka_unit_test(test_status__there_and_back),
 	    cmocka_unit_test(test_status__what_is_not_known_is_null),
+	    cmocka_unit_test(test_notices__there_and_back_the_gravest_first),
+	    cmocka_unit_test(test_notices__marks_are_left_below_them),
 	    cmocka_unit_test(test_status__foreign_text_is_refused_by_member),
 	};
 

@@ -389,18 +389,30 @@ has_word(const char *list, const char *word)
 	return false;
 }
 
-unsigned
-wr_cgroup_controllers(int slice_fd)
+static unsigned
+read_controllers(int group_fd, const char *file)
 {
 	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
 	unsigned have = 0;
 
-	if (wr_read_file(slice_fd, "cgroup.subtree_control", 4096, &b, NULL) < 0)
+	if (wr_read_file(group_fd, file, 4096, &b, NULL) < 0)
 		return 0;
 	for (unsigned i = 0; wr_cgroup_ctl_name[i]; i++)
 		if (has_word(wr_buf_str(&b), wr_cgroup_ctl_name[i]))
 			have |= 1u << i;
 	return have;
+}
+
+unsigned
+wr_cgroup_controllers(int slice_fd)
+{
+	return read_controllers(slice_fd, "cgroup.subtree_control");
+}
+
+unsigned
+wr_cgroup_available(int group_fd)
+{
+	return read_controllers(group_fd, "cgroup.controllers");
 }
 
 /* One by one: what one controller lacks is no reason to go without the others. Where processes live
@@ -442,20 +454,34 @@ put_number(int group_fd, const char *file, uint64_t value)
 	return put(group_fd, file, text) == 0;
 }
 
+/* "max" is 0. */
+static bool
+read_number(int group_fd, const char *file, uint64_t *out)
+{
+	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
+
+	*out = 0;
+	return wr_read_file(group_fd, file, 64, &b, NULL) == 0 &&
+	       (sscanf(wr_buf_str(&b), "%" SCNu64, out) == 1 || !strcmp(wr_buf_str(&b), "max\n"));
+}
+
 static bool
 limit_memory(int group_fd, uint64_t most)
 {
-	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
-	uint64_t used = 0, now = most;
+	uint64_t used, before, now = most;
 
-	if (wr_read_file(group_fd, "memory.current", 64, &b, NULL) < 0 ||
-	    sscanf(wr_buf_str(&b), "%" SCNu64, &used) != 1)
+	if (!read_number(group_fd, "memory.current", &used) ||
+	    !read_number(group_fd, "memory.max", &before))
 		return false;
-	/* No number that somebody types ends a process. */
-	if (most)
+	/* No number that somebody types ends a process: on its way down the limit stays above what
+	 * is in use. But it never goes up for that, or nothing would ever meet it. */
+	if (most && (!before || most < before)) {
 		now = WR_MAX(most, used + (used >> SLOW_SHIFT));
-	/* Half a program is worse than none; and what goes to the swap goes at its neighbours' cost.
-	 * Both files are absent in some kernels. */
+		if (before)
+			now = WR_MIN(now, before);
+	}
+	/* Half a program is worse than none; and what goes to the swap goes at its neighbours'
+	 * cost. Both files are absent in some kernels. */
 	(void)put(group_fd, "memory.oom.group", "1");
 	(void)put(group_fd, "memory.swap.max", most ? "0" : "max");
 	return put_number(group_fd, "memory.high", most - (most >> SLOW_SHIFT)) &&

@@ -48,11 +48,13 @@ extern const char *const wr_cgroup_ctl_name[];
 unsigned wr_cgroup_enable(int slice_fd, bool above);
 /* The same without changing anything. */
 unsigned wr_cgroup_controllers(int slice_fd);
+/* What the group itself has been given, and could hand on. */
+unsigned wr_cgroup_available(int group_fd);
 
 struct wr_cgroup_limits {
-	uint64_t memory;      /* bytes; 0: no limit */
-	uint64_t pids;        /* 0: no limit */
-	uint64_t cpu_percent; /* of one processor; 0: no limit */
+	uint64_t memory;                /* bytes; 0: no limit */
+	uint64_t pids;                  /* 0: no limit */
+	uint64_t cpu_percent;           /* of one processor; 0: no limit */
 	uint64_t cpu_weight, io_weight; /* 1 .. 10000; 0: left alone */
 };
 /* Put them on a group. Memory: a bit below the limit processes are slowed down, at it they end all

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "sys/crash.h"
@@ -260,4 +261,27 @@ wr_raise_fd_limit(void)
 		rl.rlim_cur = rl.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &rl); /* the old limit then stands */
 	}
+}
+
+/* Spread over the file; one byte each. */
+#define PROBES 16
+
+bool
+wr_cached(int fd, uint64_t size)
+{
+	for (uint64_t i = 0; i < PROBES; i++) {
+		uint8_t byte;
+		struct iovec v = {&byte, 1};
+
+		if (preadv2(fd, &v, 1, (off_t)(size / PROBES * i), RWF_NOWAIT) >= 0 ||
+		    errno != EAGAIN)
+			return true;
+	}
+	return false;
+}
+
+void
+wr_uncache(int fd, uint64_t off, uint64_t len)
+{
+	(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED); /* only advice */
 }

@@ -37,6 +37,12 @@ int wr_remove_tree(int dirfd, const char *name, struct wr_err *err);
 /* prefix + 12 random characters of [a-z0-9], in a caller's buffer of at least strlen + 13. */
 void wr_random_name(char *out, size_t out_size, const char *prefix);
 
+/* Of a file that is read once: is any of it in the page cache, as far as a few probes tell? Then
+ * somebody uses it. Reads nothing from the disk; true where the file system does not tell. */
+bool wr_cached(int fd, uint64_t size);
+/* What was read or written there need not stay in the page cache; what is not on the disk yet
+ * does. */
+void wr_uncache(int fd, uint64_t off, uint64_t len);
 /* Let this process have as many descriptors as it may: walks of deep trees hold one per level. */
 void wr_raise_fd_limit(void);
 

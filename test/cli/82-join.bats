@@ -23,16 +23,25 @@ teardown() {
 	[ -z "${second-}" ] || kill "$second" 2>/dev/null || true
 	daemon_teardown
 	# Each volume has set room aside.
-	rm -rf "$BATS_TEST_TMPDIR"/{v,mv,ov,firstv,keptv}
+	rm -rf "$BATS_TEST_TMPDIR"/{v,mv,thirdv,ov,firstv,keptv}
 }
 
 # join TOKEN [OPTION]...: the second host, ./m
 join() {
-	local token=$1 user=()
+	join_as m "$@"
+}
+
+join_third() {
+	join_as third "$@"
+}
+
+join_as() {
+	local host=$1 token=$2 user=()
+	shift
 	shift
 	[ "$(id -u)" != 0 ] || user=(--user "$NODE_UID")
-	env -u WARREN_ROOT timeout 60 "$WARREN" join --root "$PWD/m" "$HUB" "$token" --volume "$PWD/mv" --reserve 64M \
-		--allow-root-fs "${user[@]}" "$@"
+	env -u WARREN_ROOT timeout 60 "$WARREN" join --root "$PWD/$host" "$HUB" "$token" --volume "$PWD/${host}v" \
+		--reserve 64M --allow-root-fs "${user[@]}" "$@"
 }
 
 add() {
@@ -341,6 +350,16 @@ has_names() {
 	assert_equal "$(warren node show two --json | jq -r .names)" two.example.org,127.0.0.2
 	[[ $(warren node show two --json | jq -r .api) == login.example.org:* ]]
 	! names_of m | grep login
+	# A token may say it; then it is that, and nothing else.
+	run -2 warren node add --name three --dc dc3 --names 'a b'
+	run -4 warren node add --name three --dc dc3 --names three.example.org,hub.example.org
+	token=$(warren node add --name three --dc dc3 --names three.example.org,127.0.0.3 -q)
+	run -4 join_third "$token" --listen-peer 127.0.0.4:9999
+	assert_output_has "the join token is for a host called three.example.org,127.0.0.3, not '127.0.0.4'"
+	rm -rf third thirdv
+	join_third "$token" -q --listen-peer 127.0.0.3:9999 --listen-name three.example.org,other.example.org
+	assert_equal "$(warren node show three --json | jq -r .names)" three.example.org,127.0.0.3
+	warren node remove three --force -q
 	# Nobody gets another's, an operator neither.
 	run -4 warren node set two --names hub.example.org
 	assert_output_has "another node of the fleet is reached as 'hub.example.org'"

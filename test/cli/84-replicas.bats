@@ -198,11 +198,38 @@ fsck() {
 	within 30 is c x .safe.in 3
 	on c snapshots x >list
 	grep conflict- list
+	name=$(side_branch c x)
+	[ "$(show c x '.sides[0]')" = "$name" ]
+	on c status --json | jq -e --arg n "$name" 'any(.projects[]; .text | endswith(": " + $n))'
+	on c show x | grep -q "side branches.*$name"
+	on c diff x "$name" | grep -q '^M f'
 	fsck x
 	# so the node where it was made can go
 	power_off b
 	wipe b
 	[ "$(file_on a x "$(side_branch a x)")" = unsaved ]
+	side_goes
+}
+
+# a side branch leaves the list 90 days after it came, then goes as other refs do
+side_goes() {
+	local name
+	sed -i -E 's/> [0-9]+ /> 1700000000 /' "$(repo_on c x)/logs/refs/heads/$(side_branch c x)"
+	write c x later2
+	run -3 --separate-stderr on c save x --json
+	jq -e '.safe_in == 2' <<<"$output"
+	[ "$(show c x '.sides | length')" = 0 ]
+	for name in a c; do
+		run ! side_branch_is $name
+		git_on $name x for-each-ref --format='%(objectname)' refs/warren/keep/ >kept.$name
+	done
+	[ "$(wc -l <kept.a)" = 1 ]
+	cmp kept.a kept.c
+	[ "$(git_on a x show "$(cat kept.a):f")" = unsaved ]
+}
+
+side_branch_is() {
+	[ -n "$(side_branch "$1" x)" ]
 }
 
 not_marked() {

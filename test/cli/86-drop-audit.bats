@@ -278,38 +278,44 @@ whole_again() {
 	make_fleet 3
 	make p a
 	fleet_id p >/dev/null
-	local name pack
+	local name pack one other found
 	for name in a b c; do
 		pack=$(ls -S "$(repo_on "$name" p)"/objects/pack/pack-*.pack | head -n 1)
 		cp -p "$pack" "$name.kept"
 		break_pack "$name" p
 	done
 	run -3 on a audit p --data --json
-	assert_equal "$(copies "$output")" "a:suspect b:damaged c:suspect"
+	# Of the two that are not worked in, whichever stands first in the record.
+	found=$(copies "$output")
+	if [[ $found == *b:damaged* ]]; then one=b other=c; else one=c other=b; fi
+	assert_equal "$(tr ' ' '\n' <<<"$found" | sort | xargs)" "$(printf '%s\n' a:suspect $one:damaged $other:suspect | sort | xargs)"
 	has_event a copy.suspect
-	within 40 has_event b copy.lacking
-	marked b p
-	! marked a p && ! marked c p
+	within 40 has_event $one copy.lacking
+	marked $one p
+	! marked a p && ! marked $other p
 	run -3 on c audit p --data --json
-	assert_equal "$(copies "$output")" "a:suspect b:damaged c:suspect"
+	assert_equal "$(copies "$output")" "$found"
 
 	echo more >"$(tree_on a p)/d/more"
 	op a POST /v1/projects/p/save '{}'
 	jq -e '.receipt.safe and .receipt.safe_in == 2' answer
-	jq -e '.receipt.replicas[] | select(.name == "b") | .error.message | test("damaged")' answer
-	marked b p
+	jq -e --arg n $one '.receipt.replicas[] | select(.name == $n) | .error.message | test("damaged")' answer
+	marked $one p
 	# Its new objects are there nevertheless.
-	git_on b p cat-file -e "$(git_on a p rev-parse main)^{tree}"
+	git_on $one p cat-file -e "$(git_on a p rev-parse main)^{tree}"
 
 	# One that has it all again, and a word.
-	pack=$(ls -S "$(repo_on c p)"/objects/pack/pack-*.pack | head -n 1)
-	cat c.kept >"$pack"
-	on a audit -q p --repair || [ $? = 3 ]
-	within 60 whole_again b p || { on b events; cat b.log; false; }
-	git_on b p fsck --full --strict
+	pack=$(ls -S "$(repo_on $other p)"/objects/pack/pack-*.pack | head -n 1)
+	cat $other.kept >"$pack"
+	# What it says is of when it was whole; it may lack the newest save still.
+	on a audit -q p --repair --no-wait || [ $? = 3 ]
+	run on a audit p --repair --json
+	[[ $(copies "$output") =~ $one:(same|behind) ]]
+	whole_again $one p || { on $one events; cat $one.log; false; }
+	git_on $one p fsck --full --strict
 	# Now it is the turn of the one that is worked in.
 	run -3 on a audit p --data --json
-	[ "$(copies "$output")" = "a:damaged b:same c:same" ] || [ "$(copies "$output")" = "a:damaged b:behind c:same" ]
+	[[ $(copies "$output") == *a:damaged* ]]
 	within 60 whole_again a p || { on a events; cat a.log; false; }
 	git_on a p fsck --full --strict
 	within 60 all_the_same || { on a audit p --data; on a explain p; false; }

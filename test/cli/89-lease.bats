@@ -71,10 +71,11 @@ side() {
 	make kept c "$COUNT"
 	make taken c "$COUNT"
 	make alone c "$COUNT" isolation=run
+	make halt c "$COUNT" isolation=stop
 	for p in freeze run stop; do
 		done_on b start $p
 	done
-	for p in kept taken alone; do
+	for p in kept taken alone halt; do
 		done_on c start $p
 	done
 	# A restart that is shorter than the lease.
@@ -100,6 +101,8 @@ side() {
 	runs b stop
 	within 33 by_keeper c kept
 	within 3 by_keeper c taken
+	# To stop it takes a daemon; it stands still until there is one.
+	within 3 by_keeper c halt
 	echo "frozen $((SECONDS - killed)) s after the daemon was killed"
 	((SECONDS - killed >= 15))
 	stands c kept
@@ -120,6 +123,7 @@ side() {
 	within 30 runs b freeze "$freeze"
 	within 30 runs c kept "$kept"
 	within 30 runs c taken "$taken"
+	within 30 runs c halt
 	has_event c project.thawed
 	is c kept .frozen null
 	is b freeze .frozen null

@@ -28,7 +28,7 @@ make_node() {
 	local user=() first=$((1000000 + $$ % 50000 * 1000))
 	export WARREN_NODE_UID_RANGE=$first-$((first + 999))
 	[ "$(id -u)" != 0 ] || user=(--user "$NODE_UID")
-	"$WARREN" init --dc test --name test "${user[@]}" --allow-root-fs --reserve 4M \
+	"$WARREN" init --dc test --name test "${user[@]}" --allow-root-fs --reserve "${RESERVE:-4M}" \
 		"$BATS_TEST_TMPDIR/v" </dev/null >/dev/null
 }
 

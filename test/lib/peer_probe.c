@@ -14,8 +14,11 @@
  *   --flip N          byte N of the envelope is another one
  *   --keep FILE       the envelope is kept there; --play FILE: that one is sent, as it is
  *   --stream          as a push is sent
- *   --serve HOW       no question: it stands at ROOT's peer address, as its daemon would, and answers.
- *                     Records it takes, and forgets; what it is to attest it has: wrong: with some digest; relay: with what TO says
+ *   --serve HOW       asks nothing, but stands at ROOT's peer address
+ *
+ * --serve: in its daemon's place; takes records and forgets them, and attests to all: with some
+ * digest (HOW: wrong), or with what TO says (relay).
+ *
  * Fields: project=ID, n=NUMBER[.RANDOM] or n=+N (above the record that ROOT has), next=,
  * version=N.S, number=, flag=1, seq=, text=, hint=, keep=1 (project and n), record=own (as ROOT has
  * it); record=make: that one changed by writer=NAME, n=, members=NAME,..., signed by the hub key in
@@ -482,8 +485,8 @@ reply(const struct probe *p, struct wr_link *l, const struct wr_msg *q)
 		a.fleet_seq = p->auth->fleet.seq;
 	if (kind == WR_MSG_YES) {
 		a.project = q->project;
-		a.digest = strcmp(p->serve, "relay") != 0 ? wr_digest_of("so it is", 8)
-							  : relayed(p, q);
+		a.digest =
+		    strcmp(p->serve, "relay") != 0 ? wr_digest_of("so it is", 8) : relayed(p, q);
 		puts("lied");
 		fflush(stdout);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The invariants I1..I5 and I9, judged by one who sees everything. */
+/* The invariants I1..I5 and I9, and F20, judged by one who sees everything. */
 #include "sim.h"
 
 void
@@ -89,6 +89,41 @@ check_pair(struct world *w, struct ghost *g, const struct ghost_record *r,
 }
 
 void
+ghost_promise(struct world *w, int p, const struct wr_epoch *n, const struct wr_version *whole)
+{
+	struct ghost *g = &w->ghost[p];
+	int i = 0;
+
+	while (i < g->said_count && wr_epoch_cmp(&g->said[i].n, n) != 0)
+		i++;
+	if (i == (int)WR_ARRAY_LEN(g->said)) {
+		w->full = true;
+		return;
+	}
+	if (i == g->said_count)
+		g->said[g->said_count++] = (struct ghost_said){*n, *whole};
+	if (wr_version_cmp(whole, &g->said[i].v) > 0)
+		g->said[i].v = *whole;
+}
+
+/* F20: somebody who promised it has what it stands on, in a copy that is not damaged. */
+static void
+check_base(struct world *w, int p, const struct wr_record *e)
+{
+	const struct ghost *g = &w->ghost[p];
+
+	if (wr_epoch_none(&e->base.n) || e->accept_loss)
+		return;
+	for (int i = 0; i < g->said_count; i++)
+		if (wr_epoch_cmp(&g->said[i].n, &e->n) == 0 &&
+		    wr_version_cmp(&g->said[i].v, &e->base) >= 0)
+			return;
+	violated(w,
+		 "I2: record %" PRIu64 " stands on %s, which only damaged copies were said to have",
+		 e->n.number, wr_version_text(&e->base).s);
+}
+
+void
 ghost_record(struct world *w, int p, const struct wr_record *e)
 {
 	struct ghost *g = &w->ghost[p];
@@ -105,6 +140,7 @@ ghost_record(struct world *w, int p, const struct wr_record *e)
 	}
 	for (int i = 0; i < g->records; i++)
 		check_pair(w, g, &g->record[i], e);
+	check_base(w, p, e);
 	g->record[g->records++] = (struct ghost_record){.e = *e};
 	if (w->verbose) {
 		say(w, "record %" PRIu64 " of p%d: writer %s, base %s%s, members", e->n.number, p,
@@ -195,7 +231,8 @@ ghost_delete(struct world *w, int p, const struct wr_epoch *n, int commit)
 			const struct wr_member *m = wr_record_has(e, &w->node[k].id);
 			const struct copy *c = &w->node[k].copy[p];
 
-			holders += m && m->role == WR_ROLE_DATA && c->has[commit] && !c->s.hidden;
+			holders += m && m->role == WR_ROLE_DATA && c->has[commit] && !c->s.hidden &&
+				   !c->damaged;
 		}
 		enough = holders >= wr_record_majority(e);
 	}

@@ -32,6 +32,7 @@ node_env(struct world *w, int i, int p)
 	    .heard_from = c->heard_from,
 	    .self_runs = node_unfrozen(w, i, p),
 	    .amnesia = n->amnesia && w->mutant != MUT_AMNESIA,
+	    .damaged = c->damaged && w->mutant != MUT_DAMAGED,
 	    .may_store = true,
 	};
 }
@@ -194,7 +195,8 @@ saved(struct world *w, int i, int p)
 	up = durable(w, i, p);
 	if (w->wrote) {
 		ghost_save(w, p, &s);
-		ghost_accept(w, p, &n->id, &s.v);
+		if (!c->damaged)
+			ghost_accept(w, p, &n->id, &s.v);
 	}
 	if (up) {
 		acked(w, i, p, &n->id, &s.v);
@@ -372,6 +374,8 @@ on_prepare(struct world *w, int i, int from, int p, struct wr_msg *m)
 		return;
 	}
 	after(w, i, p, &out, &m->from);
+	if (a.kind == WR_MSG_PROMISE && c->s.has_save && !c->damaged)
+		ghost_promise(w, p, &m->n, &c->s.save.v);
 	if (out.changed)
 		say(w, "%s: promises %" PRIu64 " of p%d%s", who(w, i), m->n.number, p,
 		    c->s.promised_clean ? ", clean" : "");
@@ -541,7 +545,7 @@ on_fill_ask(struct world *w, int i, int p, struct wr_msg *m)
 {
 	struct copy *c = &w->node[i].copy[p];
 
-	if (w->node[i].amnesia || !c->s.has_save || c->s.hidden ||
+	if (w->node[i].amnesia || !c->s.has_save || c->s.hidden || c->damaged ||
 	    wr_version_cmp(&c->s.save.v, &m->version) != 0 ||
 	    wr_version_cmp(&c->s.record.base, &m->version) != 0)
 		return;
@@ -569,7 +573,7 @@ on_attest(struct world *w, int i, int from, int p, struct wr_msg *m)
 
 	if (m->save.len)
 		wr_save_rec_decode(m->save.p, m->save.len, &s, NULL);
-	has = has_objects(w, c, p, commit_of(&s)) || w->mutant == MUT_PROOF;
+	has = (has_objects(w, c, p, commit_of(&s)) && !c->damaged) || w->mutant == MUT_PROOF;
 	wr_member_attest(&c->s, &env, m, has, &proof, &a, &out);
 	wr_save_rec_fini(&s);
 	reply(w, i, from, &a);

@@ -36,6 +36,7 @@ enum mutant {
 	X(GRACE, "grace", "M1: a member that restarted holds nothing")                \
 	X(EXCLUSIVE, "exclusive", "M4: OK to a new writer while another's hold runs") \
 	X(RELEASE, "release", "W5: a writer goes on after its release")               \
+	X(DAMAGED, "damaged", "F20: a member does not say that its copy is damaged")  \
 	X(PROOF, "proof", "X1: who is asked for a proof says yes unseen")             \
 	X(BASE, "base", "H2: members report no save")
 #define X(id, name, text) MUT_##id,
@@ -75,6 +76,7 @@ struct copy { /* one project on one node */
 	struct wr_buf old;                           /* what a set-back node finds */
 	bool has[COMMITS_MAX], old_has[COMMITS_MAX]; /* objects; survive */
 	struct wr_save_rec fill;                     /* refs/warren/fill */
+	bool damaged;                                /* the mark; survives */
 	/* RAM */
 	uint64_t heard_ns;
 	struct wr_node_id heard_from;
@@ -116,6 +118,11 @@ struct ghost_save {
 	int commit;
 	struct wr_sig sig;
 };
+/* The newest version that somebody who promised n had in a copy that is not damaged. */
+struct ghost_said {
+	struct wr_epoch n;
+	struct wr_version v;
+};
 struct ghost {
 	int parent[COMMITS_MAX];
 	int commits;
@@ -123,6 +130,8 @@ struct ghost {
 	int records;
 	struct ghost_save save[SAVES_MAX];
 	int saves;
+	struct ghost_said said[RECORDS_MAX * 2];
+	int said_count;
 	int safe_tip; /* commit; -1: none */
 };
 
@@ -204,6 +213,7 @@ void ghost_record(struct world *w, int p, const struct wr_record *e);
 void ghost_save(struct world *w, int p, const struct ghost_save *s);
 void ghost_accept(struct world *w, int p, const struct wr_node_id *node,
 		  const struct wr_version *v);
+void ghost_promise(struct world *w, int p, const struct wr_epoch *n, const struct wr_version *whole);
 void ghost_delete(struct world *w, int p, const struct wr_epoch *n, int commit);
 void ghost_runners(struct world *w);
 int ghost_newest(const struct ghost *g);

@@ -196,6 +196,28 @@ liars(struct world *w)
 	later(w, EV_CHAOS, 0, 100 * MS + rnd(w, 4 * WR_SECOND_NS));
 }
 
+/* A copy is marked, one of a project at most, or is whole again.  Not while somebody counts on what
+ * it said before: a disk fails at any time, but then nobody could know. */
+static void
+damage(struct world *w, int i)
+{
+	int p = (int)rnd(w, (uint64_t)w->projects);
+	struct copy *c = &w->node[i].copy[p];
+	bool busy = !c->s.has_save;
+
+	for (int k = 0; k < w->nodes; k++) {
+		if (w->node[k].copy[p].damaged && chance(w, 300))
+			w->node[k].copy[p].damaged = false;
+		busy = busy || w->node[k].copy[p].damaged || w->node[k].copy[p].dropping;
+	}
+	for (int h = 0; h < HUBS; h++)
+		busy = busy || (w->hub[h].raise && w->hub[h].project == p);
+	if (busy)
+		return;
+	c->damaged = true;
+	say(w, "%s: its copy of p%d is damaged", who(w, i), p);
+}
+
 static void
 chaos(struct world *w)
 {
@@ -240,6 +262,9 @@ chaos(struct world *w)
 		break;
 	case 8:
 		node_drop(w, i, (int)rnd(w, (uint64_t)w->projects));
+		break;
+	case 10:
+		damage(w, i);
 		break;
 	case 9:
 		for (int p = 0; p < w->projects; p++) { /* an image is taken */
@@ -445,8 +470,11 @@ world_heal(struct world *w)
 	say(w, "all heals");
 	w->calm = true;
 	memset(w->cut, 0, sizeof(w->cut));
-	for (int i = 0; i < w->nodes; i++)
+	for (int i = 0; i < w->nodes; i++) {
 		node_boot(w, i);
+		for (int p = 0; p < w->projects; p++)
+			w->node[i].copy[p].damaged = false;
+	}
 	for (int h = 0; h < HUBS; h++)
 		hub_crash(w, h);
 }

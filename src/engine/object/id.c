@@ -106,31 +106,6 @@ wr_obj_type_parse(const char *name, size_t len)
 	return WR_OBJ_NONE;
 }
 
-struct wr_id
-wr_obj_id(enum wr_obj_type type, const void *p, size_t len)
-{
-	char head[32]; /* "commit ", at most 20 digits, NUL */
-	char *end = head + sizeof(head), *s = end;
-	size_t n = len;
-	struct wr_id id;
-	SHA_CTX c;
-
-	wr_assert(type >= WR_OBJ_COMMIT && type <= WR_OBJ_TAG);
-	*--s = '\0';
-	do
-		*--s = (char)('0' + n % 10);
-	while (n /= 10);
-	*--s = ' ';
-	s -= types[type].len;
-	memcpy(s, types[type].name, types[type].len);
-
-	SHA1_Init(&c);
-	SHA1_Update(&c, s, (size_t)(end - s));
-	SHA1_Update(&c, p, len);
-	SHA1_Final(id.b, &c);
-	return id;
-}
-
 /* The state is touched by libcrypto alone, never as the integers it is declared as. */
 static SHA_CTX *
 state_of(struct wr_sha1 *h)
@@ -147,6 +122,24 @@ wr_sha1_init(struct wr_sha1 *h)
 }
 
 void
+wr_sha1_init_obj(struct wr_sha1 *h, enum wr_obj_type type, size_t len)
+{
+	char head[32]; /* "commit ", at most 20 digits, NUL */
+	char *end = head + sizeof(head), *s = end;
+
+	wr_assert(type >= WR_OBJ_COMMIT && type <= WR_OBJ_TAG);
+	*--s = '\0';
+	do
+		*--s = (char)('0' + len % 10);
+	while (len /= 10);
+	*--s = ' ';
+	s -= types[type].len;
+	memcpy(s, types[type].name, types[type].len);
+	wr_sha1_init(h);
+	wr_sha1_add(h, s, (size_t)(end - s));
+}
+
+void
 wr_sha1_add(struct wr_sha1 *h, const void *p, size_t len)
 {
 	SHA1_Update(state_of(h), p, len);
@@ -159,6 +152,16 @@ wr_sha1_end(struct wr_sha1 *h)
 
 	SHA1_Final(id.b, state_of(h));
 	return id;
+}
+
+struct wr_id
+wr_obj_id(enum wr_obj_type type, const void *p, size_t len)
+{
+	struct wr_sha1 h;
+
+	wr_sha1_init_obj(&h, type, len);
+	wr_sha1_add(&h, p, len);
+	return wr_sha1_end(&h);
 }
 
 /*

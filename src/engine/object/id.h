@@ -53,7 +53,13 @@ struct wr_sha1 {
 	uint64_t opaque[16];
 };
 void wr_sha1_init(struct wr_sha1 *h);
+/* What wr_obj_id hashes before the payload: its len bytes, added, make the object's id. */
+void wr_sha1_init_obj(struct wr_sha1 *h, enum wr_obj_type type, size_t len);
 void wr_sha1_add(struct wr_sha1 *h, const void *p, size_t len);
+/* To both, as two calls of wr_sha1_add; in little more than the time of the longer one, where the
+ * CPU has instructions for SHA-1. */
+void wr_sha1_add_two(struct wr_sha1 *a, const void *ap, size_t alen, struct wr_sha1 *b,
+		     const void *bp, size_t blen);
 struct wr_id wr_sha1_end(struct wr_sha1 *h);
 
 /*

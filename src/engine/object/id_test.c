@@ -97,6 +97,59 @@ test_sha1__in_pieces(WR_UNUSED void **state)
 	assert_string_equal(wr_id_hex(&got).s, "a9993e364706816aba3e25717850c26c9cd0d89d");
 }
 
+/* Lengths around blocks, beginnings within one, and where one of the two is much longer. */
+static void
+test_sha1__two_at_a_time(WR_UNUSED void **state)
+{
+	static const size_t len[] = {0, 1, 11, 55, 63, 64, 65, 127, 128, 200, 1000, 70000};
+	static const size_t begun[] = {0, 1, 12, 63, 64};
+	uint8_t *p = wr_malloc(2 * 70000), *q = p + 70000;
+
+	for (size_t i = 0; i < 70000; i++) {
+		p[i] = (uint8_t)(i * 7 + (i >> 8));
+		q[i] = (uint8_t)(i * 13 + (i >> 9));
+	}
+	for (size_t n = 0; n < WR_ARRAY_LEN(begun) * WR_ARRAY_LEN(len) * WR_ARRAY_LEN(len); n++) {
+		const size_t a = len[n % WR_ARRAY_LEN(len)];
+		const size_t b = len[n / WR_ARRAY_LEN(len) % WR_ARRAY_LEN(len)];
+		const size_t k = begun[n / WR_ARRAY_LEN(len) / WR_ARRAY_LEN(len)];
+		struct wr_sha1 one[2], two[2];
+
+		for (int i = 0; i < 2; i++) {
+			wr_sha1_init(&one[i]);
+			/* The first of the two alone is in the middle of a block. */
+			wr_sha1_add(&one[i], q, i ? 0 : k);
+			two[i] = one[i];
+		}
+		wr_sha1_add(&one[0], p, a);
+		wr_sha1_add(&one[1], q, b);
+		wr_sha1_add_two(&two[0], p, a, &two[1], q, b);
+		for (int i = 0; i < 2; i++) {
+			struct wr_id want, got;
+
+			/* It can go on with either. */
+			wr_sha1_add(&one[i], p, 77);
+			wr_sha1_add(&two[i], p, 77);
+			want = wr_sha1_end(&one[i]);
+			got = wr_sha1_end(&two[i]);
+			assert_id_equal(&got, &want);
+		}
+	}
+	free(p);
+}
+
+static void
+test_sha1__of_an_object(WR_UNUSED void **state)
+{
+	struct wr_id want = wr_obj_id(WR_OBJ_TREE, "hello", 5), got;
+	struct wr_sha1 h;
+
+	wr_sha1_init_obj(&h, WR_OBJ_TREE, 5);
+	wr_sha1_add(&h, "hello", 5);
+	got = wr_sha1_end(&h);
+	assert_id_equal(&got, &want);
+}
+
 static struct wr_id
 numbered(uint32_t n)
 {
@@ -178,6 +231,8 @@ main(void)
 	    cmocka_unit_test(test_obj_type__names),
 	    cmocka_unit_test_setup_teardown(test_obj_id__as_git_hashes, setup_dir, teardown_dir),
 	    cmocka_unit_test(test_sha1__in_pieces),
+	    cmocka_unit_test(test_sha1__two_at_a_time),
+	    cmocka_unit_test(test_sha1__of_an_object),
 	    cmocka_unit_test(test_idmap__holds_what_was_put),
 	    cmocka_unit_test(test_idmap__ids_of_a_pattern_spread),
 	};

@@ -20,6 +20,8 @@
 
 #define TMP_PREFIX "pack-tmp-warren-"
 #define OUT_LEN ((size_t)1 << 20)
+/* Packs from here on are not left in the page cache. */
+#define UNCACHE_BYTES (32u << 20)
 /* Start writeback this often, so that the last fsync finds little to do. */
 #define FLUSH_BYTES ((uint64_t)8 << 20)
 
@@ -236,6 +238,9 @@ commit(struct wr_packw *w, char **out_name, struct wr_err *err)
 	name = wr_asprintf("pack-%s", wr_id_hex(&sum).s);
 	if (wr_pack_publish(w->dir_fd, w->objects_fd, name, err) < 0)
 		return -1;
+	/* A small one is about to be read again, by those who send it on. */
+	if (w->written >= UNCACHE_BYTES)
+		wr_uncache(w->fd, 0, 0);
 	*out_name = wr_steal(&name);
 	return 0;
 }

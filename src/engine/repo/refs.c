@@ -20,6 +20,8 @@
 
 /* LIMIT: a loose ref's file. */
 #define LOOSE_MAX 4096
+/* LIMIT: of a reflog's last line */
+#define REFLOG_LINE 8192
 /* LIMIT: packed-refs, about 800,000 refs. */
 #define PACKED_MAX ((size_t)64 << 20)
 /* LIMIT: directories within one another below refs/. */
@@ -777,4 +779,30 @@ wr_ref_delete(struct wr_repo *r, const char *name, const struct wr_id *old, stru
 out:
 	drop_ref_lock(r, 0, &fd);
 	return rc < 0 ? wr_err_wrap(err, "delete ref '%s'", WR_Q(name)) : 0;
+}
+
+bool
+wr_ref_since(struct wr_repo *r, const char *name, int64_t *out)
+{
+	WR_SCOPED(wr_freep) char *file = wr_asprintf("logs/%s", name);
+	WR_SCOPED(wr_closep)
+	int fd = openat(r->fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char b[REFLOG_LINE + 1], *line, *at;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	n = pread(fd, b, REFLOG_LINE, WR_MAX(st.st_size - REFLOG_LINE, (off_t)0));
+	if (n <= 0 || b[n - 1] != '\n')
+		return false; /* a line that was cut off */
+	b[n - 1] = '\0';
+	line = memrchr(b, '\n', (size_t)n - 1);
+	line = line ? line + 1 : b;
+	/* old new NAME <MAIL> SECONDS ZONE TAB message */
+	at = strchr(line, '\t');
+	if (at)
+		*at = '\0';
+	at = strrchr(line, '>');
+	return at && at[1] == ' ' && sscanf(at + 2, "%" SCNd64, out) == 1;
 }

@@ -150,6 +150,39 @@ test_packed__hostile_content(WR_UNUSED void **state)
 #undef H
 }
 
+/* The newest line of the reflog, git's or ours; nothing that is not one. */
+static void
+test_since(WR_UNUSED void **state)
+{
+	int64_t at = 5, before = wr_clock_wall().s;
+	struct wr_repo *r;
+	struct wr_id a;
+
+	git_history(2);
+	a = git_id("git rev-parse main");
+	r = open_repo();
+	must_run("rm -rf repo/logs");
+	assert_false(wr_ref_since(r, "refs/heads/main", &at));
+	assert_int_equal(at, 5);
+	must_run("mkdir -p repo/logs/refs/heads; for n in 1 2; do printf '%040d %040d A <b> C "
+		 "<d@e> %d +0200\\tx > 7\\n' 0 0 $((1700000000 + n)); done "
+		 ">repo/logs/refs/heads/main");
+	assert_true(wr_ref_since(r, "refs/heads/main", &at));
+	assert_int_equal(at, 1700000002);
+	must_run("printf cut >>repo/logs/refs/heads/main");
+	assert_false(wr_ref_since(r, "refs/heads/main", &at));
+	must_run("printf '\\n' >>repo/logs/refs/heads/main");
+	assert_false(wr_ref_since(r, "refs/heads/main", &at));
+	must_run("rm repo/logs/refs/heads/main; mkfifo repo/logs/refs/heads/main");
+	assert_false(wr_ref_since(r, "refs/heads/main", &at));
+	must_run("rm repo/logs/refs/heads/main");
+	assert_ok(wr_repo_lock(r, "test", 0, &err));
+	assert_ok(wr_ref_update(r, "refs/heads/n", &a, NULL, IDENT, "m", &err));
+	assert_true(wr_ref_since(r, "refs/heads/n", &at));
+	assert_true(at >= before);
+	wr_repo_close(r);
+}
+
 static void
 test_update__compare_and_set(WR_UNUSED void **state)
 {
@@ -334,6 +367,7 @@ main(void)
 	    cmocka_unit_test(test_list__loose_packed_and_both),
 	    cmocka_unit_test(test_read__hostile_content),
 	    cmocka_unit_test(test_packed__hostile_content),
+	    cmocka_unit_test(test_since),
 	    cmocka_unit_test(test_update__compare_and_set),
 	    cmocka_unit_test(test_update__replaces_a_broken_one_if_told),
 	    cmocka_unit_test(test_update__file_against_directory),

@@ -120,5 +120,7 @@ int wr_ref_update(struct wr_repo *r, const char *name, const struct wr_id *id,
 /* Delete a ref, also from packed-refs; its reflog line remains findable in the message of the
  * caller's receipt (the id is the way back). */
 int wr_ref_delete(struct wr_repo *r, const char *name, const struct wr_id *old, struct wr_err *err);
+/* Since when it is what it is, in seconds, by its reflog; false: that does not tell. */
+bool wr_ref_since(struct wr_repo *r, const char *name, int64_t *out);
 
 #endif

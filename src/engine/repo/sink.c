@@ -173,7 +173,7 @@ count_locked(struct wr_sink *s, size_t raw, uint64_t stored)
 
 static int
 append(struct wr_sink *s, const struct wr_buf *z, enum wr_obj_type type, const struct wr_id *id,
-       size_t len, struct wr_err *err)
+       size_t len, uint64_t *counter, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
 	uint64_t before;
@@ -194,6 +194,8 @@ append(struct wr_sink *s, const struct wr_buf *z, enum wr_obj_type type, const s
 	if (wr_packw_add(s->pack, type, id, len, z->p, z->len, &why) < 0)
 		goto fail;
 	count_locked(s, len, wr_packw_bytes(s->pack) - before);
+	if (counter)
+		__atomic_fetch_add(counter, wr_packw_bytes(s->pack) - before, __ATOMIC_RELAXED);
 	if (wr_packw_bytes(s->pack) >= s->bytes_max || wr_packw_count(s->pack) >= s->count_max)
 		atomic_store(&s->full, true);
 	rc = 0;
@@ -263,6 +265,13 @@ int
 wr_sink_put(struct wr_sink *s, unsigned thread, enum wr_obj_type type, const void *p, size_t len,
 	    struct wr_id *out, struct wr_err *err)
 {
+	return wr_sink_put_counted(s, thread, type, p, len, out, NULL, err);
+}
+
+int
+wr_sink_put_counted(struct wr_sink *s, unsigned thread, enum wr_obj_type type, const void *p,
+		    size_t len, struct wr_id *out, uint64_t *counter, struct wr_err *err)
+{
 	struct worker *w = &s->worker[thread];
 	struct wr_id id = wr_obj_id(type, p, len);
 	unsigned rollovers = atomic_load(&s->rollovers);
@@ -289,7 +298,7 @@ wr_sink_put(struct wr_sink *s, unsigned thread, enum wr_obj_type type, const voi
 	if ((rollovers == atomic_load(&s->rollovers) || !in_repo(s, &id)) && reserve(s, &id)) {
 		wr_buf_clear(&w->z);
 		wr_deflate(w->deflater, p, len, &w->z);
-		rc = append(s, &w->z, type, &id, len, err);
+		rc = append(s, &w->z, type, &id, len, counter, err);
 	}
 	pthread_rwlock_unlock(&s->gate);
 	if (rc == 0 && atomic_load(&s->full))

@@ -34,6 +34,9 @@ struct wr_sink *wr_sink_open(struct wr_repo *r, const struct wr_sink_opts *o, st
 /* Store one object unless it is there. thread: 0 .. threads-1, the caller's own number. */
 int wr_sink_put(struct wr_sink *s, unsigned thread, enum wr_obj_type type, const void *p,
 		size_t len, struct wr_id *out, struct wr_err *err);
+/* Likewise, and the bytes that it took as it is stored are added to *counter, atomically. */
+int wr_sink_put_counted(struct wr_sink *s, unsigned thread, enum wr_obj_type type, const void *p,
+			size_t len, struct wr_id *out, uint64_t *counter, struct wr_err *err);
 /* Was it put in this session, or is it in a pack? */
 bool wr_sink_has(struct wr_sink *s, const struct wr_id *id);
 void wr_sink_stats(const struct wr_sink *s, struct wr_sink_stats *out);

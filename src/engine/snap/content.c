@@ -12,6 +12,10 @@
 /* Chunks given to a thread at a time: about 256 KiB of work. */
 #define SLICE_BYTES (256u << 10)
 
+/* Files from here on leave no trace in the page cache when they were not in it. Smaller ones are
+ * not worth the calls. */
+#define PASS_BYTES (4u << 20)
+
 struct wr_content {
 	struct wr_pool *pool;
 	struct wr_sink *sink;
@@ -23,6 +27,7 @@ struct wr_content {
 	uint32_t *off;    /* their offsets */
 	size_t id_cap, off_cap;
 	uint64_t *counter; /* bytes read so far, for progress; may be NULL */
+	uint64_t *stored;
 	void (*tick)(void *ctx);
 	void *tick_ctx;
 };
@@ -35,7 +40,8 @@ put(struct wr_content *c, enum wr_obj_type type, const void *p, size_t len, stru
 		*out = wr_obj_id(type, p, len);
 		return 0;
 	}
-	if (wr_sink_put(c->sink, wr_pool_self(c->pool), type, p, len, out, err) < 0) {
+	if (wr_sink_put_counted(c->sink, wr_pool_self(c->pool), type, p, len, out, c->stored, err) <
+	    0) {
 		/* WR_E_SYS is kept for reading, see the header. */
 		if (err->code == WR_E_SYS)
 			wr_err_recode(err, WR_E_FAILED);
@@ -83,6 +89,12 @@ wr_content_count(struct wr_content *c, uint64_t *counter, void (*tick)(void *ctx
 	c->counter = counter;
 	c->tick = tick;
 	c->tick_ctx = ctx;
+}
+
+void
+wr_content_stored(struct wr_content *c, uint64_t *counter)
+{
+	c->stored = counter;
 }
 
 struct batch {
@@ -237,6 +249,8 @@ wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 	struct wr_content_result res = {0};
 	uint64_t off = 0, end = size_hint + WR_SPLIT_BLOCK;
 	size_t left = 0, used; /* bytes of earlier blocks at the start of c->block */
+	/* A large file that nobody uses shall not drive out what somebody does. */
+	const bool pass = size_hint >= PASS_BYTES && !wr_cached(fd, size_hint);
 	bool eof = false;
 
 	while (!eof) {
@@ -257,6 +271,8 @@ wr_content_fd(struct wr_content *c, int fd, uint64_t size_hint, bool sparse,
 			wr_err_recode(err, WR_E_SYS);
 			return abandon(c);
 		}
+		if (pass)
+			wr_uncache(fd, off, (uint64_t)n);
 		off += (uint64_t)n;
 		/* A file that grows as fast as it is read would have no end. */
 		eof = (size_t)n < WR_SPLIT_BLOCK || off >= end;

@@ -21,6 +21,9 @@ void wr_content_free(struct wr_content *c);
  * (progress); tick may be NULL. */
 void wr_content_count(struct wr_content *c, uint64_t *counter, void (*tick)(void *ctx), void *ctx);
 
+/* What is stored from now on adds to *counter, atomically; NULL: nothing does. */
+void wr_content_stored(struct wr_content *c, uint64_t *counter);
+
 struct wr_content_result {
 	struct wr_id id;
 	bool chunked;   /* id is a chunk tree */

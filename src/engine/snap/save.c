@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "engine/repo/resolve.h"
+#include "engine/snap/latest.h"
 #include "engine/snap/save_walk.h"
 #include "engine/snap/whoami.h"
 #include "sys/clock.h"
@@ -40,6 +41,8 @@ struct save {
 	bool has_tip;
 	struct wr_id tip;
 	struct wr_commit tip_commit;
+	struct wr_latest latest;
+	struct wr_sums *sums;
 	char *link_root;
 	bool locked; /* by us, here */
 };
@@ -126,12 +129,20 @@ find_tip(struct save *s, struct wr_err *err)
 	return 0;
 }
 
+static int
+find_latest(struct save *s, struct wr_err *err)
+{
+	return wr_latest_find(s->repo, s->reader, s->res->branch, s->has_tip ? &s->tip : NULL,
+			      &s->latest, err);
+}
+
 /* Is commit on a branch, within the newest snapshots? Then all that its tree holds is here. */
 static bool
 still_reachable(struct save *s, const struct wr_id *commit)
 {
 	struct wr_refs refs = {0};
-	bool found = s->has_tip && wr_id_eq(commit, &s->tip);
+	bool found = (s->has_tip && wr_id_eq(commit, &s->tip)) ||
+		     (s->latest.there && wr_id_eq(commit, &s->latest.id));
 
 	if (found || wr_refs_list(s->repo, "refs/heads/", &refs, NULL) < 0)
 		return found;
@@ -244,6 +255,7 @@ static int
 make_snapshot(struct save *s, struct wr_err *err)
 {
 	struct wr_save_result *res = s->res;
+	const struct wr_id *parent = s->has_tip && !s->o->latest ? &s->tip : NULL;
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT, msg = WR_BUF_INIT;
 	WR_SCOPED(wr_freep) char *ident = wr_whoami();
 	WR_SCOPED(wr_freep) char *log = NULL;
@@ -252,6 +264,8 @@ make_snapshot(struct save *s, struct wr_err *err)
 	/* Names follow from times, so times on a branch must differ. */
 	if (s->has_tip && res->time <= s->tip_commit.author_time)
 		res->time = WR_MIN(s->tip_commit.author_time, TIME_MAX) + 1;
+	if (s->latest.valid && res->time <= s->latest.commit.author_time)
+		res->time = WR_MIN(s->latest.commit.author_time, TIME_MAX) + 1;
 	if (res->time > TIME_MAX) {
 		wr_err_set(err, WR_E_INVALID, "a snapshot cannot be dated after the year 9999");
 		return wr_err_hint(err, "if the newest snapshot of '%s' is, save to another branch",
@@ -265,8 +279,10 @@ make_snapshot(struct save *s, struct wr_err *err)
 	wr_buf_adds(&msg, "\n");
 	if (s->o->trailer)
 		wr_buf_addf(&msg, "%s\n", s->o->trailer);
-	wr_commit_format(&b, &res->tree, s->has_tip ? &s->tip : NULL, ident, res->time,
-			 wr_buf_str(&msg));
+	if (s->o->latest)
+		wr_latest_trailer(&msg, res->branch, s->has_tip ? &s->tip : NULL);
+	wr_commit_format(&b, &res->tree, parent, ident, res->time, wr_buf_str(&msg));
+	res->latest = s->o->latest;
 	snprintf(res->name, sizeof(res->name), "%s", wr_fmt_snap_name(res->time).s);
 	res->made = true;
 	res->has_commit = true;
@@ -278,6 +294,8 @@ make_snapshot(struct save *s, struct wr_err *err)
 	if (wr_sink_commit(wr_steal(&s->sink), NULL, err) < 0)
 		return wr_err_wrap(err, "publish the snapshot's objects");
 	wr_crash_point("save.before-ref");
+	if (s->o->latest)
+		return wr_latest_put(s->repo, &s->latest, &res->commit, ident, err);
 	log = wr_asprintf("save: %s", res->name);
 	if (wr_ref_update(s->repo, s->ref, &res->commit, s->has_tip ? &s->tip : NULL, ident, log,
 			  err) < 0)
@@ -311,15 +329,41 @@ take_totals(struct save *s, struct wr_walk_out *w)
 	res->bytes_stored = st.bytes_new;
 }
 
+/* An unchanged tree takes what it took. */
+static void
+keep_sums(struct save *s)
+{
+	struct wr_usage u;
+	bool changed;
+
+	wr_usage_load(s->repo, s->source, &u);
+	wr_usage_add(&u, s->sums, &changed);
+	changed |= u.left_out_files != s->res->left_out_files ||
+		   u.left_out_bytes != s->res->left_out_bytes;
+	u.at = s->res->scan_started.s;
+	u.left_out_files = s->res->left_out_files;
+	u.left_out_bytes = s->res->left_out_bytes;
+	if (changed)
+		wr_usage_store(s->repo, s->source, &u);
+	wr_usage_fini(&u);
+}
+
 static int
 publish(struct save *s, uint64_t block, struct wr_err *err)
 {
 	struct wr_save_result *res = s->res;
-	bool same = s->has_tip && wr_id_eq(&res->tree, &s->tip_commit.tree);
+	bool as_tip = s->has_tip && wr_id_eq(&res->tree, &s->tip_commit.tree);
+	bool as_latest =
+	    s->o->latest && s->latest.valid && wr_id_eq(&res->tree, &s->latest.commit.tree);
 
 	if (s->o->fill)
 		return s->o->dry_run ? 0 : wr_sink_commit(wr_steal(&s->sink), NULL, err);
-	if (same && !s->o->force) {
+	if (as_latest) {
+		res->commit = s->latest.id;
+		res->has_commit = res->latest = true;
+		res->time = s->latest.commit.author_time;
+		snprintf(res->name, sizeof(res->name), "%s", wr_fmt_snap_name(res->time).s);
+	} else if (as_tip && !s->o->force) {
 		res->commit = s->tip;
 		res->has_commit = true;
 		res->time = s->tip_commit.author_time;
@@ -327,6 +371,10 @@ publish(struct save *s, uint64_t block, struct wr_err *err)
 	} else if (make_snapshot(s, err) < 0) {
 		return -1;
 	}
+	/* The branch says it all by now. */
+	if (s->latest.valid && !res->latest && !s->o->dry_run &&
+	    wr_latest_drop(s->repo, &s->latest, err) < 0)
+		return -1;
 	if (s->cache && block && !s->o->dry_run) {
 		uint64_t old;
 		struct wr_id commit;
@@ -336,6 +384,8 @@ publish(struct save *s, uint64_t block, struct wr_err *err)
 		    !wr_id_eq(&commit, &res->commit))
 			wr_statcache_commit(s->cache, block, &res->tree, &res->commit);
 	}
+	if (s->sums)
+		keep_sums(s);
 	if (res->made && !s->o->dry_run) {
 		struct wr_err ignored = WR_ERR_INIT;
 
@@ -362,9 +412,12 @@ run(struct save *s, struct wr_err *err)
 	const struct wr_id *carry = s->has_tip ? &s->tip_commit.tree : NULL;
 	uint64_t root;
 
+	if (s->o->latest && s->latest.valid)
+		carry = &s->latest.commit.tree;
 	if (s->use_cache && s->o->carry_from_cache)
 		carry = &s->cache_tree;
 	s->link_root = find_link_root(s);
+	s->scan_opts.sums = s->sums;
 	if (s->o->progress) {
 		s->scan_opts.progress = scan_progress;
 		s->scan_opts.ctx = s;
@@ -387,6 +440,7 @@ run(struct save *s, struct wr_err *err)
 		in.use_cache = s->use_cache;
 		in.carry = carry;
 		in.link_root = s->link_root;
+		in.sums = s->sums;
 		if (wr_save_walk(&in, &w, err) < 0)
 			return -1;
 	}
@@ -405,6 +459,8 @@ wr_save(struct wr_repo *r, const char *path, const struct wr_save_opts *o,
 	unsigned threads = o->threads ? o->threads : (unsigned)WR_MAX(cpus, 1);
 	int rc = -1;
 
+	if (!o->dry_run && !o->fill)
+		s.sums = wr_sums_new();
 	wr_raise_fd_limit();
 	s.pool = wr_pool_new(WR_MIN(threads, (unsigned)THREADS_MAX));
 	s.reader = wr_reader_new(r);
@@ -415,7 +471,8 @@ wr_save(struct wr_repo *r, const char *path, const struct wr_save_opts *o,
 			goto out;
 		s.locked = true;
 	}
-	if (find_tip(&s, err) < 0 || open_cache(&s, err) < 0 || run(&s, err) < 0)
+	if (find_tip(&s, err) < 0 || find_latest(&s, err) < 0 || open_cache(&s, err) < 0 ||
+	    run(&s, err) < 0)
 		goto out;
 	res.seconds = (double)(wr_clock_mono_ns() - start) / 1e9;
 	rc = 0;
@@ -424,10 +481,12 @@ out:
 	if (s.locked)
 		wr_repo_unlock(r);
 	wr_scan_free(s.scan);
+	wr_sums_free(s.sums);
 	wr_statcache_close(s.cache);
 	wr_reader_free(s.reader);
 	wr_pool_free(s.pool);
 	wr_commit_fini(&s.tip_commit);
+	wr_latest_fini(&s.latest);
 	wr_closep(&s.root_fd);
 	free(s.source);
 	free(s.ref);

@@ -21,6 +21,9 @@ struct wr_save_opts {
 	bool one_file_system;
 	uint64_t max_file_size; /* 0: WR_MAX_FILE_SIZE_DEFAULT */
 	bool dry_run, force;
+	/* No snapshot: the state alone, as refs/warren/latest (see latest.h). Without it a snapshot
+	 * takes the place of such a state. */
+	bool latest;
 	/* Without a stat cache take a file with the parent snapshot's path, size and mtime as
 	 * unchanged, as rsync does, instead of reading it. */
 	bool trust_mtime;
@@ -63,6 +66,7 @@ struct wr_save_result {
 	struct wr_id commit; /* the new one, or the parent if nothing changed; zero if none */
 	struct wr_id tree;
 	bool has_commit;
+	bool latest; /* commit is no snapshot, but stands for a state alone */
 	char branch[256];
 	char name[40]; /* snapshot name of commit */
 	int64_t time;  /* of commit */

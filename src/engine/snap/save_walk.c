@@ -85,6 +85,8 @@ struct dir {
 	const struct wr_dirview *known; /* view of the cached tree: &carry, &known_own or NULL */
 	struct wr_id bupm;
 	bool bupm_chunked;
+	struct wr_fold *fold; /* what it is counted as; NULL: nothing is */
+	uint64_t stored;      /* for it, atomically */
 	atomic_uint unopened, pending;
 };
 
@@ -491,6 +493,7 @@ save_range(void *ctx, size_t lo, size_t hi)
 	struct walk *w = d->w;
 	struct worker *k = self(w);
 
+	wr_content_stored(k->content, &d->stored);
 	for (size_t i = lo; i < hi && !w->failed; i++)
 		if (!d->ent[i].skip && d->ent[i].d_type != DT_DIR)
 			save_entry(d, k, &d->ent[i]);
@@ -651,6 +654,7 @@ store_bupm(struct dir *d, struct worker *k, const struct wr_meta *m, struct wr_e
 	for (size_t i = 0; i < d->count; i++)
 		if (!d->ent[i].skip && d->ent[i].d_type != DT_DIR)
 			wr_buf_add(&bupm, d->ent[i].record.p, d->ent[i].record.len);
+	wr_content_stored(k->content, &d->stored);
 	if (wr_content_mem(k->content, bupm.p, bupm.len, &res, err) < 0)
 		return -1;
 	d->bupm = res.id;
@@ -703,6 +707,7 @@ store_tree(struct dir *d, struct worker *k, struct wr_id *out, struct wr_err *er
 	wr_buf_reserve(&tree, names.len + n * 28);
 	for (size_t i = 0; i < n; i++)
 		wr_tree_add(&tree, t[i].mode, t[i].name, t[i].name_len, t[i].id);
+	wr_content_stored(k->content, &d->stored);
 	return wr_content_tree(k->content, tree.p, tree.len, out, err);
 }
 
@@ -750,6 +755,8 @@ finish_dir(struct dir *d)
 		fail(w, &err);
 		return;
 	}
+	if (d->fold)
+		wr_fold_stored(d->fold, d->stored);
 	block = store_block(d, &tree, &bytes, &links);
 	if (!d->in_parent) {
 		w->out->tree = tree;
@@ -798,6 +805,8 @@ push_child(struct dir *parent, struct ent *e)
 	d->fd = -1;
 	d->unopened = 1;
 	d->pending = 1;
+	if (parent->fold)
+		d->fold = wr_sums_child(d->w->in->sums, parent->fold, e->name, e->name_len);
 	if (e->has_cached && e->c.kind == WR_KIND_DIR)
 		d->block = e->c.child;
 	if (e->carry && wr_dirent_kind(e->carry) == WR_KIND_DIR)
@@ -910,6 +919,8 @@ wr_save_walk(const struct wr_walk_in *in, struct wr_walk_out *out, struct wr_err
 		free_dir(d);
 		return wr_err_sys(err, "open the directory to save");
 	}
+	if (in->sums)
+		d->fold = wr_sums_root(in->sums);
 	w.dev = st.st_dev;
 	w.mount = wr_mount_of(d->fd);
 	d->unopened = 1;

@@ -4,6 +4,7 @@
 #define WR_SAVE_WALK_H
 
 #include "engine/snap/save.h"
+#include "engine/snap/sums.h"
 
 struct wr_walk_in {
 	struct wr_repo *repo;
@@ -17,6 +18,7 @@ struct wr_walk_in {
 	int root_fd;
 	const struct wr_id *carry; /* root tree to carry over from, or NULL */
 	const char *link_root;     /* what hard-link keys begin with */
+	struct wr_sums *sums;      /* what is stored adds to these; may be NULL */
 };
 
 struct wr_walk_out {

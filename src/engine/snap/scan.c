@@ -69,6 +69,7 @@ struct node {
 	int fd;
 	uint64_t block;      /* of the stat cache, 0: none */
 	struct place *place; /* we are below a left-out place: only count */
+	struct wr_fold *fold;
 	struct wr_rules rules;
 	atomic_uint unopened; /* children that still need fd, plus 1 while listing */
 	atomic_uint pending;  /* children not finished, plus 1 for itself */
@@ -183,6 +184,8 @@ push_child(struct node *parent, const struct wr_name *e, uint64_t block, struct 
 	n->fd = -1;
 	n->block = block;
 	n->place = place;
+	if (parent->fold && !place)
+		n->fold = wr_sums_child(n->s->o->sums, parent->fold, e->name, e->len);
 	n->unopened = 1;
 	n->pending = 1;
 	atomic_fetch_add(&parent->unopened, 1);
@@ -244,7 +247,14 @@ leave_out_file(struct wr_scan *s, const char *path, size_t len, const char *reas
 
 struct totals {
 	uint64_t files, bytes;
+	uint64_t taken; /* on disk; of a file with several names each has its part */
 };
+
+static uint64_t
+taken(const struct stat *st)
+{
+	return (uint64_t)st->st_blocks * 512 / WR_MAX((uint64_t)st->st_nlink, UINT64_C(1));
+}
 
 static void
 scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t path_len,
@@ -294,6 +304,7 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 		return;
 	}
 	t->files++;
+	t->taken += taken(&st);
 	t->bytes += S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
 	if (!same_as_cached(s, n, &st, c, path)) {
 		n->dirty = true;
@@ -339,6 +350,8 @@ scan_names(struct node *n, struct worker *w, bool cached)
 	}
 	if (more)
 		n->dirty = true;
+	if (n->fold)
+		wr_fold_live(n->fold, t.files, t.taken);
 	t.files = atomic_fetch_add(&s->files, t.files) + t.files;
 	t.bytes = atomic_fetch_add(&s->bytes, t.bytes) + t.bytes;
 	if (s->o->progress && !n->place)
@@ -400,6 +413,8 @@ scan_dir(void *arg)
 		unseen(n, err.sys_errno);
 		goto out;
 	}
+	if (n->fold)
+		wr_fold_live(n->fold, 0, (uint64_t)st.st_blocks * 512);
 	if (!n->place) {
 		atomic_fetch_add(&s->dirs, 1);
 		wr_rules_enter(&n->rules, n->parent ? n->parent->rules.level : s->o->ignore, n->fd,
@@ -492,6 +507,8 @@ wr_scan_run(int root_fd, struct wr_pool *pool, const struct wr_scan_opts *o,
 		wr_scan_free(s);
 		return -1;
 	}
+	if (o->sums)
+		n->fold = wr_sums_root(o->sums);
 	s->dev = st.st_dev;
 	s->mount = wr_mount_of(n->fd);
 	if (!wr_statcache_root(cache, &n->block, NULL, NULL))

@@ -13,6 +13,7 @@
 #include "engine/snap/listing.h"
 #include "engine/snap/notes.h"
 #include "engine/snap/statcache.h"
+#include "engine/snap/sums.h"
 #include "sys/pool.h"
 
 struct wr_scan_opts {
@@ -25,6 +26,7 @@ struct wr_scan_opts {
 	struct wr_ignore *ignore; /* options' patterns; borrowed, may be NULL */
 	dev_t skip_dev;           /* the repository itself, if it lies inside */
 	ino_t skip_ino;
+	struct wr_sums *sums; /* what folders take now is added; may be NULL */
 	/* Called now and then from any thread with running totals; may be NULL. */
 	void (*progress)(void *ctx, uint64_t files, uint64_t bytes);
 	void *ctx;

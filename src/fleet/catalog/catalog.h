@@ -30,6 +30,7 @@ struct wr_join {
 	int64_t created, expires, used; /* used 0: not yet */
 	char node[37];                  /* who used it */
 	char rejoin[37];                /* node that it is to replace; "" = a new one */
+	char names[WR_FLEET_NAMES];     /* what it may be called; "" = what it says */
 };
 int wr_catalog_join_put(struct wr_catalog *c, const struct wr_join *j, struct wr_err *err);
 /* Use it up at now, for this node: WR_E_DENIED if unknown, expired, used by another node, or made

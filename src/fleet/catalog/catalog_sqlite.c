@@ -13,11 +13,11 @@
 #define COPY                                                                                   \
 	"project,node,inc,reported_at,n,held,scan_started,repo_bytes,tree_bytes,dirty,hidden," \
 	"running,state"
-#define JOIN "hash,name,dc,created,expires,used,node,rejoin"
+#define JOIN "hash,name,dc,created,expires,used,node,rejoin,names"
 
 #define STATEMENTS(X)                                                                              \
 	X(JOIN_STORE,                                                                              \
-	  "INSERT OR REPLACE INTO node_join(" JOIN ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")            \
+	  "INSERT OR REPLACE INTO node_join(" JOIN ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)")         \
 	X(JOIN_FIND, "SELECT " JOIN " FROM node_join WHERE hash=?1")                               \
 	X(JOIN_SWEEP, "DELETE FROM node_join WHERE expires<?1")                                    \
 	X(PROJECT_STORE,                                                                           \
@@ -81,6 +81,7 @@ static const char *const formats[] = {
     "CREATE INDEX copy_node ON copy(node, inc);",
     "CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one=1), count INTEGER NOT NULL);"
     "CREATE TABLE known(node TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;",
+    "ALTER TABLE node_join ADD COLUMN names TEXT NOT NULL DEFAULT '';",
 };
 
 static const struct wr_db_kind kind = {
@@ -212,6 +213,7 @@ join_store(struct wr_cat_db *d, const struct wr_join *j, struct wr_err *err)
 	wr_db_int(st, 6, j->used);
 	wr_db_text(st, 7, j->node);
 	wr_db_text(st, 8, j->rejoin);
+	wr_db_text(st, 9, j->names);
 	return wr_db_run(&d->db, JOIN_STORE, st, err);
 }
 
@@ -235,6 +237,7 @@ join_find(struct wr_cat_db *d, const char *hash, struct wr_join *out, struct wr_
 		j.used = sqlite3_column_int64(st, 5);
 		wr_db_col_copy(st, 6, j.node, sizeof(j.node));
 		wr_db_col_copy(st, 7, j.rejoin, sizeof(j.rejoin));
+		wr_db_col_copy(st, 8, j.names, sizeof(j.names));
 		*out = j;
 	}
 	wr_db_put(&d->db, JOIN_FIND, st);

@@ -187,8 +187,12 @@ assert_name(struct wr_catalog *c, const struct wr_uuid *id, const char *name)
 static struct wr_join
 token(void)
 {
-	return (struct wr_join){
-	    .hash = HASH, .name = "n2", .dc = "dc2", .created = NOW, .expires = NOW + 3600};
+	return (struct wr_join){.hash = HASH,
+				.name = "n2",
+				.dc = "dc2",
+				.names = "n2.example",
+				.created = NOW,
+				.expires = NOW + 3600};
 }
 
 static void
@@ -939,10 +943,10 @@ test_sqlite__file(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	wr_catalog_close(c);
 	wr_catalog_close(NULL);
-	meddle(d, "PRAGMA user_version=3");
+	meddle(d, "PRAGMA user_version=4");
 	refused(wr_catalog_open(where, &c, err), WR_E_UNSUPPORTED,
-		"has format 3, this program reads up to 2");
-	meddle(d, "PRAGMA user_version=2; PRAGMA application_id=5");
+		"has format 4, this program reads up to 3");
+	meddle(d, "PRAGMA user_version=3; PRAGMA application_id=5");
 	refused(wr_catalog_open(where, &c, err), WR_E_CORRUPT, "something else");
 	assert_int_equal(wr_replace_file(d->fd, "catalog.db",
 					 "not a database, but text of more "

@@ -145,6 +145,8 @@ enum wr_frame_type {
 /* LIMIT: of a payload. */
 #define WR_FRAME_MAX (1u << 20)
 #define WR_FRAME_HEAD 5
+/* Payload of a full DATA frame: with its head it fills four records of TLS. */
+#define WR_FRAME_DATA_LEN ((64u << 10) - WR_FRAME_HEAD)
 
 void wr_frame_head(uint8_t out[WR_FRAME_HEAD], enum wr_frame_type type, size_t len);
 void wr_frame_add(struct wr_buf *out, enum wr_frame_type type, const void *p, size_t len);

@@ -6,8 +6,6 @@
 #include "sys/clock.h"
 
 #define MS UINT64_C(1000000)
-/* Payload of a DATA frame. */
-#define CHUNK (64u << 10)
 /* Buffers that grew larger for a frame are given back when empty. */
 #define KEEP (256u << 10)
 #define TICK_MS 100
@@ -143,7 +141,7 @@ spend(struct wr_stream *s, size_t len)
 static int
 pull(struct wr_stream *s, struct wr_err *err)
 {
-	size_t want = CHUNK, had;
+	size_t want = WR_FRAME_HEAD + WR_FRAME_DATA_LEN, had;
 	enum wr_link_io io;
 
 	if (s->in_off) {
@@ -292,7 +290,7 @@ wr_stream_write(struct wr_stream *s, const void *p, size_t len, struct wr_err *e
 	wr_assert(!s->end_sent);
 	begin_wait(s);
 	for (size_t n; len; at += n, len -= n) {
-		n = WR_MIN(len, CHUNK);
+		n = WR_MIN(len, (size_t)WR_FRAME_DATA_LEN);
 		while (wr_clock_mono_ns() < s->send_ns) {
 			/* Nothing is awaited from the other side. */
 			begin_wait(s);
@@ -352,8 +350,8 @@ pump_out(struct wr_stream *s, const struct wr_stream_machine *m, bool *out_idle,
 		return rc;
 	if (wr_clock_mono_ns() < s->send_ns)
 		return 0;
-	wr_buf_reserve(&s->out, WR_FRAME_HEAD + CHUNK);
-	n = m->pull(m->ctx, s->out.p + WR_FRAME_HEAD, CHUNK);
+	wr_buf_reserve(&s->out, WR_FRAME_HEAD + WR_FRAME_DATA_LEN);
+	n = m->pull(m->ctx, s->out.p + WR_FRAME_HEAD, WR_FRAME_DATA_LEN);
 	*out_idle = n == 0 && !m->busy(m->ctx);
 	if (n == 0)
 		return m->busy(m->ctx);

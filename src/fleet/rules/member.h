@@ -141,6 +141,8 @@ struct wr_push {
 	}
 /* LIMIT: side branches that a project's list may come to name this way (W7). */
 #define WR_SIDES_MAX 64
+/* W7: and so long, where the writer counts. */
+#define WR_SIDES_AGE_S (INT64_C(90) * 86400)
 /* Is that the name of one? */
 bool wr_is_side(const char *ref);
 void wr_push_fini(struct wr_push *p); /* harmless twice; leaves WR_PUSH_INIT */

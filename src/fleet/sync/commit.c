@@ -9,8 +9,9 @@
  * A ref that is in the way of one of the list ("a" of "a/b") goes before that one comes, and is
  * kept, reached or not.
  *
- * refs/warren/latest is replaceable: of what a list had there nothing is kept.  One that no list
- * had came ahead of its history; if that never comes it is all there is, and becomes a side branch.
+ * refs/warren/latest is replaceable: of what a list on the line had there nothing is kept.  One
+ * that no list had came ahead of its history; if that never comes it is all there is, and becomes a
+ * side branch.
  */
 #include <time.h>
 
@@ -195,14 +196,30 @@ held_find(const struct move *m, const char *name)
 	return NULL;
 }
 
+/* A side branch that has another name here than where it was listed: its list lets it go? */
+static bool
+is_let_go(const struct move *m, const struct wr_id *id)
+{
+	bool held = false;
+
+	for (size_t i = 0; m->c->held && i < m->c->held->ref_count && !held; i++)
+		held = starts(m->c->held->ref[i].name, SIDE_REF) &&
+		       !memcmp(m->c->held->ref[i].id, id->b, WR_ID_LEN);
+	for (size_t i = 0; i < m->want.count && held; i++)
+		held = !wr_id_eq(&m->want.ref[i].id, id);
+	return held;
+}
+
 /* Is this ref of ours in the hands of the lists? */
 static bool
-is_managed(const struct move *m, const char *name)
+is_managed(const struct move *m, const struct wr_ref *ref)
 {
+	const char *name = ref->name;
+
 	if (m->mode == WR_SYNC_AS_FILL)
 		return starts(name, WR_SYNC_FILL);
 	if (starts(name, SIDE_REF) && !wr_sync_list_find(&m->want, name))
-		return held_find(m, name) != NULL;
+		return held_find(m, name) != NULL || is_let_go(m, &ref->id);
 	return starts(name, "refs/heads/") || starts(name, "refs/tags/") ||
 	       starts(name, WR_SYNC_FILL) || !strcmp(name, WR_SYNC_LATEST);
 }
@@ -320,10 +337,13 @@ has_state(struct wr_reader *rd, const struct wr_id *tip, const struct wr_id *tre
 static void
 judge_latest(struct move *m, size_t i)
 {
+	const struct wr_save_ref *listed = held_find(m, WR_SYNC_LATEST);
 	struct wr_reader *rd = wr_reader_new(m->repo);
 	struct wr_commit c = WR_COMMIT_INIT;
 
-	m->reached[i] |= held_find(m, WR_SYNC_LATEST) != NULL;
+	/* Off the line nothing that follows was made of it. */
+	m->reached[i] |=
+	    listed && !m->c->side && !memcmp(listed->id, m->now.ref[i].id.b, WR_ID_LEN);
 	if (!m->reached[i] && wr_repo_read_commit(rd, &m->now.ref[i].id, &c, NULL) == 0) {
 		m->latest_time = c.committer_time;
 		for (size_t k = 0; k < m->want.count && !m->reached[i]; k++)
@@ -379,8 +399,10 @@ side_name(const struct move *m, size_t i)
 	if (starts(ref->name, SIDE_REF)) {
 		/* It went on here after it was listed, or another one has its name. */
 		listed = held_find(m, ref->name);
-		return listed && !memcmp(listed->id, ref->id.b, WR_ID_LEN) ? NULL
-									   : wr_strdup(ref->name);
+		return (listed && !memcmp(listed->id, ref->id.b, WR_ID_LEN)) ||
+			       is_let_go(m, &ref->id)
+			   ? NULL
+			   : wr_strdup(ref->name);
 	}
 	return m->c->side && starts(ref->name, "refs/heads/")
 		   ? wr_asprintf("refs/heads/%s", m->c->side)
@@ -521,7 +543,7 @@ wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_syn
 	m.first = wr_calloc(m.now.count, sizeof(*m.first));
 	m.reached = wr_calloc(m.now.count, sizeof(*m.reached));
 	for (size_t i = 0; i < m.now.count; i++)
-		m.managed[i] = is_managed(&m, m.now.ref[i].name);
+		m.managed[i] = is_managed(&m, &m.now.ref[i]);
 	for (size_t i = 0; i < m.now.count; i++)
 		any |= !stays(&m, i);
 	if (any) {
@@ -538,4 +560,76 @@ wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_syn
 	free(m.first);
 	free(m.reached);
 	return rc;
+}
+
+/* ---- what a writer's own list lets go ---- */
+
+/* It goes to NAME, or is there already by that id, and is gone then. */
+static int
+send_away(struct move *m, const struct wr_ref *ref, const char *name, struct wr_err *err)
+{
+	if (name && make_free(m, name, &ref->id, err) < 0)
+		return -1;
+	wr_crash_point("sync.weeded");
+	return wr_ref_delete(m->repo, ref->name, &ref->id, err);
+}
+
+static int
+weed_side(struct move *m, const struct wr_sync_weed *w, const struct wr_ref *ref,
+	  struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *name = NULL;
+	int64_t since;
+
+	if (wr_id_is_zero(&ref->id))
+		return 0; /* the list says so */
+	/* Its days are counted from when it came here, for it may be made of old work. */
+	if (!wr_ref_since(m->repo, ref->name, &since))
+		return wr_ref_update(m->repo, ref->name, &ref->id, &ref->id, w->ident,
+				     "warren: found", err);
+	if (w->now - since <= w->side_s)
+		return 0;
+	name = wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(w->now).s, wr_id_hex(&ref->id).s);
+	return send_away(m, ref, name, err);
+}
+
+static int
+weed_latest(struct move *m, const struct wr_refs *heads, struct wr_err *err)
+{
+	struct wr_ref ref = {.name = (char[]){WR_SYNC_LATEST}};
+	struct wr_reader *rd = wr_reader_new(m->repo);
+	struct wr_commit c = WR_COMMIT_INIT;
+	WR_SCOPED(wr_freep) char *name = NULL;
+	bool known = false;
+	int rc = wr_ref_read(m->repo, WR_SYNC_LATEST, &ref.id, err);
+
+	if (rc == 0)
+		rc = wr_repo_read_commit(rd, &ref.id, &c, err);
+	for (size_t i = 0; rc == 0 && i < heads->count && !known; i++)
+		known = has_state(rd, &heads->ref[i].id, &c.tree, c.committer_time);
+	if (rc == 0 && !known)
+		name = wr_asprintf(SIDE_REF "latest-%s", format_stamp(c.committer_time).s);
+	if (rc == 0)
+		rc = send_away(m, &ref, name, err);
+	wr_commit_fini(&c);
+	wr_reader_free(rd);
+	return rc;
+}
+
+int
+wr_sync_weed(struct wr_repo *r, const struct wr_sync_weed *w, struct wr_err *err)
+{
+	const struct wr_sync_commit c = {.now = w->now, .ident = w->ident};
+	struct move m = {.repo = r, .mode = WR_SYNC_PUSH, .c = &c};
+	WR_SCOPED(wr_refs_fini) struct wr_refs heads = {0};
+	size_t dropped;
+
+	if (wr_refs_list(r, "refs/heads/", &heads, err) < 0)
+		return -1;
+	for (size_t i = 0; i < heads.count; i++)
+		if (starts(heads.ref[i].name, SIDE_REF) && weed_side(&m, w, &heads.ref[i], err) < 0)
+			return -1;
+	if (w->ahead && weed_latest(&m, &heads, err) < 0)
+		return -1;
+	return wr_sync_drop_keeps(r, w->now, w->floor_s, &dropped, err);
 }

@@ -21,6 +21,8 @@
 #define HEAD_LEN 12
 #define OUT_LEN ((size_t)1 << 20)
 #define FLUSH_BYTES ((uint64_t)8 << 20)
+/* One part in so many. */
+#define FEW 256
 #define TYPE_SHIFT 61
 /* LIMIT: unused quarantines that may lie there. */
 #define UNUSED_MAX 4
@@ -180,6 +182,34 @@ make_room(struct wr_repo *r, const struct wr_stream_id *id)
 
 /* ---- opening ---- */
 
+/*
+ * What was written goes to the disk while more comes, one piece behind: at the end little is left
+ * to be synced.  Pages that are on the disk are given back where hardly anything will be read again
+ * (the check reads all but blobs): memory that stays in use is faster to fill than new memory is to
+ * get, and what others have cached stays.
+ */
+static int
+start_writeback(struct wr_quar *q, struct wr_err *err)
+{
+	const off_t at = (off_t)q->settled, n = (off_t)(q->flushed - q->settled);
+
+	/* Without waiting: failure shows later. */
+	(void)sync_file_range(q->fd, (off_t)q->flushed, (off_t)(q->out_off - q->flushed),
+			      SYNC_FILE_RANGE_WRITE);
+	/* One that this has told of no fsync tells of again. */
+	if (n > 0 &&
+	    sync_file_range(q->fd, at, n,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				SYNC_FILE_RANGE_WAIT_AFTER) < 0 &&
+	    errno != ENOSYS)
+		return wr_err_sys(err, "write an incoming pack");
+	if (n > 0 && q->bytes / FEW > q->others)
+		wr_uncache(q->fd, q->settled, q->flushed - q->settled);
+	q->settled = q->flushed;
+	q->flushed = q->out_off;
+	return 0;
+}
+
 static int
 flush_out(struct wr_quar *q, struct wr_err *err)
 {
@@ -189,12 +219,8 @@ flush_out(struct wr_quar *q, struct wr_err *err)
 	wr_buf_clear(&q->out);
 	if (q->out.cap > 2 * OUT_LEN)
 		wr_buf_fini(&q->out);
-	if (q->out_off - q->flushed >= FLUSH_BYTES) {
-		/* A head start for the sync at the end; failure shows there. */
-		(void)sync_file_range(q->fd, (off_t)q->flushed, (off_t)(q->out_off - q->flushed),
-				      SYNC_FILE_RANGE_WRITE);
-		q->flushed = q->out_off;
-	}
+	if (q->out_off - q->flushed >= FLUSH_BYTES && start_writeback(q, err) < 0)
+		return -1;
 	wr_crash_point("sync.written");
 	return 0;
 }
@@ -238,6 +264,13 @@ put_head(const struct wr_quar *q, uint8_t head[HEAD_LEN])
 	wr_put32be(head + 8, (uint32_t)q->total);
 }
 
+/* Of the entries, of what is written and of what is on its way to the disk. */
+static void
+set_end(struct wr_quar *q, uint64_t end)
+{
+	q->bytes = q->out_off = q->flushed = q->settled = end;
+}
+
 static struct wr_quar *
 quar_new(struct wr_repo *r, const struct wr_stream_id *id)
 {
@@ -248,7 +281,7 @@ quar_new(struct wr_repo *r, const struct wr_stream_id *id)
 	q->lock = (struct wr_lock)WR_LOCK_INIT;
 	q->dir_fd = q->fd = -1;
 	q->pack = (struct wr_pack)WR_PACK_INIT;
-	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	set_end(q, HEAD_LEN);
 	return q;
 }
 
@@ -321,7 +354,7 @@ wr_quar_unseal(struct wr_quar *q, struct wr_err *err)
 	free(wr_steal(&q->type));
 	q->sealed = false;
 	q->count = q->cap = 0;
-	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	set_end(q, HEAD_LEN);
 	if (unlinkat(q->dir_fd, "idx", 0) < 0 || fchmod(q->fd, 0644) < 0)
 		return wr_err_sys(err, "take up an incoming pack");
 	return 0;
@@ -335,6 +368,8 @@ note_entry(struct wr_quar *q, enum wr_obj_type type, const struct wr_id *id, uin
 	q->e[q->count++] = (struct wr_idx_entry){
 	    .id = *id, .crc = crc, .off = q->bytes | (uint64_t)type << TYPE_SHIFT};
 	q->bytes += len;
+	if (type != WR_OBJ_BLOB)
+		q->others += len;
 }
 
 int
@@ -390,7 +425,7 @@ keep_entry(struct wr_quar *q, size_t i, uint64_t end, struct wr_err *err)
 		return wr_err_sys(err, "read an incoming pack");
 	wr_sha1_add(&q->sha, q->raw.p, len);
 	if (off == q->bytes)
-		q->out_off = q->flushed = end;
+		q->out_off = q->flushed = q->settled = end;
 	else
 		wr_buf_add(&q->out, q->raw.p, len);
 	e.off = q->bytes | (e.off & ~((UINT64_C(1) << TYPE_SHIFT) - 1));
@@ -410,7 +445,7 @@ start_keeping(struct wr_quar *q, uint64_t total, struct wr_err *err)
 	q->keep_count = q->count;
 	q->keep_end = q->bytes;
 	q->count = 0;
-	q->bytes = q->out_off = q->flushed = HEAD_LEN;
+	set_end(q, HEAD_LEN);
 	put_head(q, head);
 	wr_sha1_init(&q->sha);
 	wr_sha1_add(&q->sha, head, HEAD_LEN);
@@ -447,13 +482,23 @@ wr_quar_keep(struct wr_quar *q, const uint8_t *bits, uint64_t total, size_t budg
 
 /* ---- filling ---- */
 
+struct wr_id
+wr_quar_hash(struct wr_quar *q, enum wr_obj_type type, const struct wr_buf *payload,
+	     const void *raw, size_t len)
+{
+	struct wr_sha1 id;
+
+	wr_sha1_init_obj(&id, type, payload->len);
+	wr_sha1_add_two(&id, payload->p, payload->len, &q->sha, raw, len);
+	return wr_sha1_end(&id);
+}
+
 int
 wr_quar_add(struct wr_quar *q, enum wr_obj_type type, const struct wr_id *id, uint32_t crc,
 	    const void *raw, size_t len, struct wr_err *err)
 {
 	wr_assert(!q->sealed);
 	wr_buf_add(&q->out, raw, len);
-	wr_sha1_add(&q->sha, raw, len);
 	note_entry(q, type, id, crc, len);
 	return q->out.len >= OUT_LEN ? flush_out(q, err) : 0;
 }

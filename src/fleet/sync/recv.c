@@ -562,7 +562,7 @@ take_entry(struct recv *v, const uint8_t *p, size_t len, struct wr_err *err)
 	if (wr_pack_entry_open(v->inflater, p, len, v->o.max_object, &type, &crc, &v->payload,
 			       err) < 0)
 		return -1;
-	id = wr_obj_id(type, v->payload.p, v->payload.len);
+	id = wr_quar_hash(v->quar, type, &v->payload, p, len);
 	if (check_asked_for(v, &id, err) < 0 || check_same(v, &id, type, &v->payload, err) < 0 ||
 	    wr_quar_add(v->quar, type, &id, crc, p, len, err) < 0)
 		return -1;

@@ -146,6 +146,17 @@ void wr_sync_alive(struct wr_sync *m);
 int wr_sync_tidy(struct wr_repo *r, int64_t now, int64_t floor_s, int64_t stale_s,
 		 size_t *out_dropped, struct wr_err *err);
 
+struct wr_sync_weed {
+	int64_t now, side_s, floor_s; /* floor_s: of refs/warren/keep/, as above */
+	const char *ident;
+	bool ahead; /* refs/warren/latest came ahead of its history */
+};
+/* Of the writer's own repository what its next list shall not have, under the repository's lock,
+ * which the caller holds: side branches that are here for longer than side_s go to
+ * refs/warren/keep/; a state that came ahead of its history goes when that is here, else it becomes
+ * a side branch. And what refs/warren/keep/ holds for too long. */
+int wr_sync_weed(struct wr_repo *r, const struct wr_sync_weed *w, struct wr_err *err);
+
 /* ---- both ---- */
 
 void wr_sync_free(struct wr_sync *m); /* NULL is fine; what a receiver holds on disk stays */

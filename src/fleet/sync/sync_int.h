@@ -215,6 +215,8 @@ struct wr_quar {
 	struct wr_buf out; /* not written yet */
 	uint64_t out_off;  /* where it goes */
 	uint64_t flushed;  /* bytes handed to writeback */
+	uint64_t settled;  /* bytes on the disk */
+	uint64_t others;   /* bytes of all that came but blobs */
 	/* reading an old one again, choosing what to keep */
 	struct wr_pack pack;
 	struct wr_pack_reader *pr;
@@ -241,6 +243,10 @@ int wr_quar_load(struct wr_quar *q, size_t budget, struct wr_err *err);
  * behind them moves up. Returns as wr_quar_load. */
 int wr_quar_keep(struct wr_quar *q, const uint8_t *bits, uint64_t total, size_t budget,
 		 struct wr_err *err);
+/* The id of an object that came. The same entry is the next to be added, if any is: it goes into
+ * the pack's trailer. */
+struct wr_id wr_quar_hash(struct wr_quar *q, enum wr_obj_type type, const struct wr_buf *payload,
+			  const void *raw, size_t len);
 int wr_quar_add(struct wr_quar *q, enum wr_obj_type type, const struct wr_id *id, uint32_t crc,
 		const void *raw, size_t len, struct wr_err *err);
 /* All are there: trailer, index. WR_E_CORRUPT: an object came twice. */

@@ -487,6 +487,38 @@ test_listed_latest_is_replaced(WR_UNUSED void **state)
 	rec_fini(&held);
 }
 
+/* Off the line nothing that comes was made of it, nor of one that was not listed yet: it is kept.
+ */
+static void
+test_latest_off_the_line(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	struct wr_save_rec held;
+
+	SH("echo 1 >w/f; save; g src update-ref refs/warren/latest "
+	   "$(GIT_COMMITTER_DATE='1700000001 +0000' g src commit-tree -m 1 $(g src mktree "
+	   "</dev/null))");
+	assert_int_equal(push(&p), 0);
+	held = p.list;
+	SH("g src update-ref -d refs/warren/latest");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	p.commit.side = "conflict-1.1-here";
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 1);
+	SH("! g dst rev-parse -q --verify refs/warren/latest; "
+	   "test $(g dst log -1 --format=%%s conflict-latest-20231114T221321Z) = 1");
+	SH("g dst update-ref refs/warren/latest $(GIT_COMMITTER_DATE='1700000002 +0000' "
+	   "g dst commit-tree -m 2 $(g dst mktree </dev/null))");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 1);
+	SH("! g dst rev-parse -q --verify refs/warren/latest; whole dst; "
+	   "test $(g dst log -1 --format=%%s conflict-latest-20231114T221322Z) = 2");
+	rec_fini(&held);
+}
+
 /* W7: side branches of another node become branches here, and nothing else changes. */
 static void
 test_side_branches_of_others(WR_UNUSED void **state)
@@ -540,6 +572,84 @@ test_side_branch_goes_on(WR_UNUSED void **state)
 	SH("whole dst; test $(g dst rev-parse conflict-1.1-a) = $(g src rev-parse conflict-1.1-a); "
 	   "test $(g dst rev-parse conflict-1.1-a-2) = $(cat more)");
 	rec_fini(&held);
+}
+
+/* One that a list named otherwise goes when the next list names it no more. */
+static void
+test_side_branch_let_go(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+	struct wr_save_rec held;
+
+	SH("echo 1 >w/f; save; g src branch conflict-1.1-a $(g src commit-tree -m a main^{tree})");
+	assert_int_equal(push(&p), 0);
+	held = p.list;
+	SH("g dst update-ref refs/heads/conflict-1.1-a-2 conflict-1.1-a; "
+	   "g dst update-ref -d refs/heads/conflict-1.1-a; echo 2 >w/f; save main 1700000100");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	p.list = (struct wr_save_rec)WR_SAVE_REC_INIT;
+	assert_int_equal(push(&p), 0);
+	SH("g dst rev-parse -q --verify refs/heads/conflict-1.1-a-2");
+	rec_fini(&p.list);
+	SH("g src rev-parse conflict-1.1-a >was; g src branch -q -D conflict-1.1-a; "
+	   "g dst update-ref -d refs/heads/conflict-1.1-a");
+	p = (struct push)PUSH_INIT;
+	p.commit.held = &held;
+	push_ok(&p);
+	assert_int_equal(p.result.sides, 0);
+	SH("same; whole dst; test $(g dst for-each-ref --format='%%(objectname)' refs/warren/keep) "
+	   "= $(cat was)");
+	rec_fini(&held);
+}
+
+static void
+weed(struct wr_sync_weed w)
+{
+	struct wr_repo *r = open_named("src");
+
+	w.now = NOW;
+	w.ident = "T <t@t>";
+	assert_ok(wr_repo_lock(r, "test", 0, &err));
+	assert_ok(wr_sync_weed(r, &w, &err));
+	wr_repo_close(r);
+}
+
+/* Side branches go by the time they came, not by that of their work. */
+static void
+test_weed(WR_UNUSED void **state)
+{
+	const struct wr_sync_weed days = {.side_s = 90 * 86400, .floor_s = 86400};
+	struct wr_sync_weed ahead = days;
+
+	SH("log() { mkdir -p src/logs/refs/heads; printf '%%040d %%s T <t@t> %%d +0000\tm\n' 0 "
+	   "$(g src rev-parse $1) $2 >src/logs/refs/heads/$1; }; "
+	   "echo 1 >w/f; save; for n in old new none; do "
+	   "g src branch conflict-1.1-$n $(g src commit-tree -m $n main^{tree}); done; "
+	   "rm -rf src/logs; log conflict-1.1-old %d; log conflict-1.1-new %d; "
+	   "g src update-ref refs/warren/keep/20270113T080000Z-00000000 main",
+	   NOW - 90 * 86400 - 1, NOW - 90 * 86400);
+	weed(days);
+	SH("test \"$(g src for-each-ref --format='%%(refname:short)' refs/heads | xargs)\" = "
+	   "'conflict-1.1-new conflict-1.1-none main'; "
+	   "test \"$(g src for-each-ref --format='%%(refname) %%(subject)' refs/warren)\" = "
+	   "\"refs/warren/keep/20270115T080000Z-$(g src for-each-ref --format='%%(objectname)' "
+	   "refs/warren/keep | cut -c1-8) old\"; grep -q found "
+	   "src/logs/refs/heads/conflict-1.1-none");
+	/* A state that the history has, and one that it has not. */
+	ahead.ahead = true;
+	SH("g src update-ref refs/warren/latest $(GIT_COMMITTER_DATE='1700000000 +0000' "
+	   "g src commit-tree -m l main^{tree}); echo 2 >w/f; save main 1700000100");
+	weed(days);
+	SH("g src rev-parse -q --verify refs/warren/latest");
+	weed(ahead);
+	SH("! g src rev-parse -q --verify refs/warren/latest; "
+	   "! g src for-each-ref refs/heads | grep latest; "
+	   "g src update-ref refs/warren/latest $(GIT_COMMITTER_DATE='1700000050 +0000' "
+	   "g src commit-tree -m l $(g src mktree </dev/null))");
+	weed(ahead);
+	SH("! g src rev-parse -q --verify refs/warren/latest; "
+	   "test $(g src log -1 --format=%%s conflict-latest-20231114T221410Z) = l; whole src");
 }
 
 static void
@@ -604,8 +714,11 @@ main(int argc, char **argv)
 	    T(test_newest_state_first),
 	    T(test_newest_state_whose_history_is_lost),
 	    T(test_listed_latest_is_replaced),
+	    T(test_latest_off_the_line),
 	    T(test_side_branches_of_others),
 	    T(test_side_branch_goes_on),
+	    T(test_side_branch_let_go),
+	    T(test_weed),
 	    T(test_bad_lists),
 	};
 	int status;

@@ -373,10 +373,18 @@ wr_life_state_begin(struct wr_life *l, struct wr_err *err)
 	status_begin(l, next);
 	l->status.active = l->before.active;
 	l->status.epoch = l->set.epoch;
+	memcpy(l->status.notice, l->before.notice, sizeof(l->status.notice));
+	l->status.notice_count = l->before.notice_count;
 	if (wr_life_stays_wrong(&l->before, l->kind))
 		l->status.error = l->before.error; /* for whoever settles this, if we cannot */
-	if (wr_status_store(&l->place, &l->status, true, err) < 0)
-		return wr_err_wrap(err, "state of project '%s'", l->set.name);
+	if (wr_status_store(&l->place, &l->status, true, err) < 0) {
+		wr_err_wrap(err, "state of project '%s'", l->set.name);
+		/* What runs is ended all the same; whoever looks next puts the state right. */
+		if (l->kind != WR_OP_STOP || err->code != WR_E_NOSPACE)
+			return -1;
+		wr_life_warn(l, "%s", err->msg);
+		*err = (struct wr_err)WR_ERR_INIT;
+	}
 	l->state_begun = true;
 	wr_life_crash(l, "begun");
 	return 0;
@@ -423,14 +431,14 @@ wr_life_begin(struct wr_life *l, struct wr_err *err)
 
 /* ---- end ---- */
 
-/* What has to work on a full volume is given room on those where the project lies. */
+/* What has to work on a full volume is given room on those where the project lies. A stop does with
+ * what its state takes: its save is not what the reserve is for. */
 static void
 make_room(struct wr_life *l)
 {
 	static const bool must[WR_OP_KINDS] = {
-	    [WR_OP_START] = true,    [WR_OP_RESTART] = true, [WR_OP_STOP] = true,
-	    [WR_OP_DELETE] = true,   [WR_OP_DROP] = true,    [WR_OP_UNDELETE] = true,
-	    [WR_OP_PURGE] = true,
+	    [WR_OP_START] = true,    [WR_OP_DELETE] = true, [WR_OP_DROP] = true,
+	    [WR_OP_UNDELETE] = true, [WR_OP_PURGE] = true,
 	};
 	WR_SCOPED(wr_freep) char *trashed = wr_asprintf(".trash/%s", l->project.s);
 
@@ -553,7 +561,7 @@ finish(struct wr_life *l, json_t *receipt, struct wr_err *why)
 		wr_json_real(receipt, "seconds", seconds_since(l->begin_ns));
 		if (json_array_size(l->warnings))
 			json_object_set(receipt, "warnings", l->warnings);
-		status = json_array_size(l->warnings) || l->skipped ? 3 : 0;
+		status = l->refused ? 4 : json_array_size(l->warnings) || l->skipped ? 3 : 0;
 		wr_log(WR_LOG_NOTICE, "%s done seconds=%.3f exit=%d", wr_op_kind_name(l->kind),
 		       seconds_since(l->begin_ns), status);
 	} else {

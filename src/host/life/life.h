@@ -19,6 +19,8 @@ int wr_life_main(int argc, char **argv);
  * something has to be written. */
 bool wr_life_settle(struct wr_place_of *p, const struct wr_settings *set,
 		    const struct wr_status *now, struct wr_status *out);
+/* What saves of the project leave out, as arguments of tasks: exclude, own_link, max_file_size. */
+void wr_life_leave_out_of(const struct wr_settings *set, json_t *args);
 /* Is the home presented now? */
 bool wr_life_presented(struct wr_place_of *p, const struct wr_settings *set);
 

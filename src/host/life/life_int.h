@@ -56,6 +56,7 @@ struct wr_life {
 	bool held;      /* somebody had files of the home open when it was taken away */
 	json_t *warnings; /* strings; not empty: exit status 3 */
 	bool skipped;     /* a list of skipped files in a receipt is not empty: exit status 3 */
+	bool refused;     /* part of what was asked for: exit status 4 */
 	int64_t started;
 	uint64_t begin_ns, step_ns, progress_ns;
 };
@@ -123,9 +124,11 @@ void wr_life_set_path(json_t *o, const char *key, const char *path);
 /* ---- the work record (worklife.c) ---- */
 
 struct wr_tip {
-	bool has;   /* the repository has a snapshot */
-	bool newer; /* the files' base is it, or came before it */
-	char commit[41], parent[41], name[40], branch[64], op[37];
+	bool has;    /* the repository has a snapshot */
+	bool newer;  /* the files' base is it, or came before it */
+	bool latest; /* it is no snapshot: the newest state, on the snapshot that is its parent */
+	/* name: of the newest snapshot; base_on: see WR_TASK_INSPECT */
+	char commit[41], parent[41], name[40], branch[64], op[37], base_on[41];
 	uint64_t snapshots, repo_bytes;
 };
 int wr_life_inspect(struct wr_life *l, struct wr_tip *out, struct wr_err *err);
@@ -150,8 +153,16 @@ struct wr_life_saved {
 	bool side;          /* a side branch: the base stays what it is */
 	bool whole;         /* nothing was skipped */
 	bool made;
+	bool latest; /* no snapshot could be made: the state alone, as refs/warren/latest */
+	struct wr_err refused; /* why not */
 };
 void wr_life_saved_fini(struct wr_life_saved *s);
+/*
+ * Where no snapshot may be made (the repository's quota, or the request's "no_snapshot": a text
+ * that says why) the state alone is saved, as refs/warren/latest: out->latest, and why. It is
+ * replicated and started from as a snapshot is, and the next one takes its place. What is tagged
+ * for others than a save (before a restore) is a snapshot all the same.
+ */
 int wr_life_protect(struct wr_life *l, const char *tag, struct wr_life_saved *out,
 		    struct wr_err *err);
 /* After a protect with nothing running: the files are clean. */
@@ -216,8 +227,8 @@ int wr_life_note_save(struct wr_life *l, const json_t *refs, int64_t scan_starte
  * tried at all.
  */
 int wr_life_replicate(struct wr_life *l, json_t *receipt, uint64_t wait_s, struct wr_err *err);
-/* W7: side branches that no save names are offered to the writer; the mark goes when there are none.
- * receipt: "sides" [name], and if they were offered "to", "ok", "error", "record". */
+/* W7: side branches that no save names are offered to the writer; the mark goes when there are
+ * none. receipt: "sides" [name], and if they were offered "to", "ok", "error", "record". */
 int wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err);
 
 /* ---- limits (limits.c) ---- */

@@ -41,7 +41,11 @@ wr_life_save(struct wr_life *l, struct wr_err *err)
 	wr_life_merge(o, s.part);
 	wr_json_str(o, "snapshot", s.snapshot[0] ? s.snapshot : NULL);
 	tell_here(l, o, s.commit[0] != '\0');
-	wr_json_str(o, "tag", tag);
+	wr_json_str(o, "tag", s.latest ? NULL : tag);
+	wr_json_bool(o, "latest", s.latest);
+	if (s.latest)
+		wr_json_err(o, "refused", &s.refused);
+	l->refused = s.latest;
 	wr_json_bool(o, "side_branch", s.side);
 	if (!l->copy &&
 	    (wr_life_note_save(l, s.refs, s.scan_started, err) < 0 ||

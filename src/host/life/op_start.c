@@ -115,6 +115,7 @@ start_command(struct wr_life *l, const char *command, unsigned deny, struct wr_e
 	    .env = (const char *const *)env,
 	    .exclusive = l->set.exclusive,
 	    .deny = deny,
+	    .limits = wr_run_limits_of(&l->set),
 	    .settle_ms = SETTLE_MS,
 	};
 	struct wr_proc_id keeper;
@@ -261,10 +262,11 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	else if (*command && start_command(l, command, deny, err) < 0)
 		return -1;
 	wr_life_processes(l, &run);
-	if (tip.has)
+	if (*tip.name)
 		snapshot = wr_asprintf("%s/%s", tip.branch[0] ? tip.branch : "main", tip.name);
 	wr_json_str(receipt, "snapshot", snapshot);
 	wr_json_str(receipt, "commit", tip.has ? tip.commit : NULL);
+	wr_json_bool(receipt, "latest", tip.latest);
 	wr_json_u64(receipt, "processes", run.processes);
 	wr_json_str(receipt, "command", *command ? command : NULL);
 	return 0;

@@ -21,6 +21,8 @@ save(struct wr_life *l, json_t *receipt, struct wr_life_saved *s)
 		wr_life_warn(l, "the history of '%s' has moved while it ran; its files are in %s",
 			     l->set.name, s->snapshot);
 	wr_json_str(s->part, "snapshot", s->snapshot[0] ? s->snapshot : NULL);
+	if (s->latest)
+		wr_json_err(s->part, "refused", &s->refused);
 	json_object_set(receipt, "save", s->part);
 	return true;
 }
@@ -75,6 +77,10 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		return 0;
 	/* Clean only by a save that began when nothing could write any more. */
 	if (save(l, receipt, &last)) {
+		if (last.latest)
+			wr_life_warn(
+			    l, "%s; the newest files are saved in its stead, without history: %s",
+			    last.refused.msg, last.refused.hint);
 		l->skipped = l->skipped || !last.whole;
 		if (wr_life_clean(l, &last, &why) < 0)
 			wr_life_warn(l, "%s", why.msg);

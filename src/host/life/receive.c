@@ -71,7 +71,7 @@ environment(const struct receive *r, struct wr_member_env *env)
 	    .amnesia = wr_auth_set_back(r->auth),
 	    .forgot = wr_auth_forgot(r->auth, &r->q.project),
 	    .may_store = wr_volume_takes(r->life.node, &r->life.place),
-	    .damaged = wr_damage_is(r->life.node, &r->q.project),
+	    .damaged = wr_flag_is(r->life.node, WR_FLAG_DAMAGED, &r->q.project),
 	};
 }
 
@@ -294,7 +294,7 @@ install(struct receive *r, const struct wr_buf *held, struct wr_err *err)
 	/* Before they are there: control looks for those that are here alone, and sends them to the
 	 * writer. */
 	if ((r->push.side || r->latest) && !r->sides &&
-	    wr_sides_mark(r->life.node, &r->q.project, err) < 0)
+	    wr_flag_set(r->life.node, WR_FLAG_SIDES, &r->q.project, "", 0, err) < 0)
 		return -1;
 	if (r->push.side)
 		wr_json_str(go, "side", r->push.side_name);

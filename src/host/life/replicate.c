@@ -66,7 +66,7 @@ wr_life_env(const struct wr_life *l, struct wr_member_env *env)
 	    .now_ns = wr_clock_boot_ns(),
 	    .may_store = true,
 	    .amnesia = wr_auth_set_back(l->auth),
-	    .damaged = wr_damage_is(l->node, &l->project),
+	    .damaged = wr_flag_is(l->node, WR_FLAG_DAMAGED, &l->project),
 	};
 }
 
@@ -557,7 +557,7 @@ tell_safety(struct wr_life *l, json_t *receipt, const struct target *t, size_t n
 	struct wr_safe safe;
 
 	/* F20: what this copy acknowledges is worth nothing while it is damaged. */
-	if (!wr_damage_is(l->node, &l->project))
+	if (!wr_flag_is(l->node, WR_FLAG_DAMAGED, &l->project))
 		acked[count++] = (struct wr_acked){l->auth->self, l->ms.save.v};
 	else
 		wr_life_warn(l,
@@ -717,7 +717,7 @@ wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		wr_json_add_str(list, sides.ref[i].name + strlen("refs/heads/"));
 	/* All are named, and are what every member keeps. */
 	if (sides.ref_count == 0)
-		return wr_sides_clear(l->node, &l->project, err);
+		return wr_flag_clear(l->node, WR_FLAG_SIDES, &l->project, err);
 	if (wr_node_id_eq(&l->ms.record.writer, &l->auth->self))
 		return 0; /* its next save names them */
 	return offer(l, &sides, receipt, err);

@@ -75,6 +75,8 @@ wr_life_settle(struct wr_place_of *p, const struct wr_settings *set, const struc
 					  .error = now->error};
 		memcpy(out->node, now->node, sizeof(out->node));
 		memcpy(out->op, now->op, sizeof(out->op));
+		memcpy(out->notice, now->notice, sizeof(out->notice));
+		out->notice_count = now->notice_count;
 		return true;
 	}
 	ended = result_of(p, now->op, &why);

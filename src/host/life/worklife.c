@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/str.h"
 #include "sys/fs.h"
 
 static void
@@ -43,6 +44,8 @@ wr_life_inspect(struct wr_life *l, struct wr_tip *out, struct wr_err *err)
 	take_str(out->name, sizeof(out->name), r, "name");
 	take_str(out->branch, sizeof(out->branch), r, "branch");
 	take_str(out->op, sizeof(out->op), r, "op");
+	take_str(out->base_on, sizeof(out->base_on), r, "base_on");
+	out->latest = wr_json_get_bool(r, "latest", false);
 	out->has = out->commit[0] != '\0';
 	out->newer = wr_json_get_bool(r, "base_is_ancestor", false);
 	out->snapshots = wr_json_get_u64(r, "snapshots", 0);
@@ -56,12 +59,12 @@ wr_life_on_line(const struct wr_life *l, const struct wr_tip *tip)
 	return !strcmp(tip->has ? tip->commit : "", l->work.base);
 }
 
-json_t *
-wr_life_exclude(const struct wr_life *l)
+static json_t *
+exclude(const struct wr_settings *set)
 {
-	const char *link = wr_settings_str(&l->set, "snapshots_link");
+	const char *link = wr_settings_str(set, "snapshots_link");
 	WR_SCOPED(wr_freep) const char *const *rule = NULL;
-	size_t n = wr_settings_list(&l->set, "exclude", &rule);
+	size_t n = wr_settings_list(set, "exclude", &rule);
 	json_t *out = json_array();
 
 	if (*link) {
@@ -74,12 +77,24 @@ wr_life_exclude(const struct wr_life *l)
 	return out;
 }
 
+json_t *
+wr_life_exclude(const struct wr_life *l)
+{
+	return exclude(&l->set);
+}
+
+void
+wr_life_leave_out_of(const struct wr_settings *set, json_t *args)
+{
+	wr_json_take(args, "exclude", exclude(set));
+	wr_json_str(args, "own_link", wr_settings_str(set, "snapshots_link"));
+	wr_json_u64(args, "max_file_size", wr_settings_u64(set, "max_file_size"));
+}
+
 void
 wr_life_leave_out(const struct wr_life *l, json_t *args)
 {
-	wr_json_take(args, "exclude", wr_life_exclude(l));
-	wr_json_str(args, "own_link", wr_settings_str(&l->set, "snapshots_link"));
-	wr_json_u64(args, "max_file_size", wr_settings_u64(&l->set, "max_file_size"));
+	wr_life_leave_out_of(&l->set, args);
 }
 
 bool
@@ -114,7 +129,9 @@ settle_saving(struct wr_life *l, struct wr_err *err)
 		return 0;
 	if (wr_life_inspect(l, &tip, err) < 0)
 		return -1;
-	if (tip.has && !strcmp(tip.op, l->work.saving) && !strcmp(tip.parent, l->work.base)) {
+	if (tip.has && !strcmp(tip.op, l->work.saving) &&
+	    (!strcmp(tip.parent, l->work.base) ||
+	     (*tip.base_on && !strcmp(tip.parent, tip.base_on)))) {
 		wr_log(WR_LOG_NOTICE, "save %s had made %s", l->work.saving, tip.commit);
 		snprintf(l->work.base, sizeof(l->work.base), "%s", tip.commit);
 	}
@@ -290,7 +307,8 @@ static void
 read_saved(struct wr_life_saved *s, const char *otherwise_branch)
 {
 	take_str(s->commit, sizeof(s->commit), s->part, "commit");
-	if (s->commit[0])
+	s->latest = wr_json_get_bool(s->part, "latest", false);
+	if (s->commit[0] && !s->latest)
 		snprintf(s->snapshot, sizeof(s->snapshot), "%s/%s",
 			 wr_json_get_str(s->part, "branch", otherwise_branch),
 			 wr_json_get_str(s->part, "name", ""));
@@ -310,7 +328,7 @@ salvage(struct wr_life *l, const struct wr_tip *tip, struct wr_life_saved *out, 
 
 	wr_life_step(l, "salvage");
 	/* The writer may be another node: control sees to it that the branch gets there. */
-	if (l->auth && wr_sides_mark(l->node, &l->project, err) < 0)
+	if (l->auth && wr_flag_set(l->node, WR_FLAG_SIDES, &l->project, "", 0, err) < 0)
 		return -1;
 	/* What is there already, from a start that was cut off, is not stored again. */
 	snprintf(branch, sizeof(branch), "conflict-%" PRIu64 ".%" PRIu64 "-%.8s", l->set.epoch,
@@ -341,11 +359,34 @@ tag(struct wr_life *l, const char *name, const char *commit, struct wr_err *err)
 	return wr_life_task(l, WR_TASK_TAG, args, -1, NULL, err);
 }
 
+/* May the files become a snapshot? */
+static bool
+may_snapshot(struct wr_life *l, const struct wr_tip *tip, struct wr_err *why)
+{
+	const char *full = wr_json_get_str(l->request, "no_snapshot", NULL);
+	uint64_t quota = wr_repo_quota(&l->set);
+
+	if (full) {
+		wr_err_set(why, WR_E_DENIED, "%s", full);
+		wr_err_hint(why, "warren volume list");
+		return false;
+	}
+	if (!quota || tip->repo_bytes < quota)
+		return true;
+	wr_err_set(why, WR_E_DENIED,
+		   "no snapshot: the history of '%s' takes %s, and its quota is %s", l->set.name,
+		   wr_fmt_bytes(tip->repo_bytes).s, wr_fmt_bytes(quota).s);
+	wr_err_hint(why, "warren usage %s; an operator can raise it: repo_quota_factor, or disk",
+		    l->set.name);
+	return false;
+}
+
 static int
 save(struct wr_life *l, const char *tag_name, struct wr_life_saved *out, struct wr_err *err)
 {
 	const char *message = wr_life_arg(l, "message");
-	json_t *args = json_object();
+	const bool latest = out->refused.code != WR_E_NONE;
+	json_t *args = json_object(), *weed;
 	struct wr_err why = WR_ERR_INIT;
 
 	wr_life_step(l, "scan");
@@ -357,7 +398,13 @@ save(struct wr_life *l, const char *tag_name, struct wr_life_saved *out, struct 
 	wr_life_crash(l, "saving");
 	wr_json_str(args, "op", l->op.s);
 	wr_life_leave_out(l, args);
-	if (tag_name)
+	wr_json_bool(args, "latest", latest);
+	if (l->auth) {
+		weed = wr_json_object(args, "weed");
+		wr_json_i64(weed, "side_s", WR_SIDES_AGE_S);
+		wr_json_i64(weed, "floor_s", (int64_t)l->node->config.replica_floor);
+	}
+	if (tag_name && !latest)
 		wr_json_str(args, "tag", tag_name);
 	/* A safety snapshot is as old as its tag, also where nothing has changed for long. */
 	if (tag_name && l->kind != WR_OP_SAVE)
@@ -371,6 +418,11 @@ save(struct wr_life *l, const char *tag_name, struct wr_life_saved *out, struct 
 		return -1;
 	}
 	wr_life_crash(l, "moved");
+	if (wr_json_get_obj(out->part, "weed"))
+		wr_json_get_err(wr_json_get_obj(out->part, "weed"), &why);
+	json_object_del(out->part, "weed");
+	if (why.code != WR_E_NONE)
+		wr_life_warn(l, "old side branches: %s", why.msg);
 	read_saved(out, "main");
 	snprintf(l->work.base, sizeof(l->work.base), "%s", out->commit);
 	l->work.saving[0] = '\0';
@@ -400,8 +452,11 @@ wr_life_protect(struct wr_life *l, const char *tag_name, struct wr_life_saved *o
 	}
 	if (wr_life_inspect(l, &tip, err) < 0)
 		return -1;
-	if (wr_life_on_line(l, &tip) && !l->copy)
+	if (wr_life_on_line(l, &tip) && !l->copy) {
+		if (!tag_name || l->kind == WR_OP_SAVE)
+			(void)may_snapshot(l, &tip, &out->refused);
 		return save(l, tag_name, out, err);
+	}
 	/* A snapshot on the branch would undo what the tip has and these files lack. */
 	if (salvage(l, &tip, out, err) < 0)
 		return -1;

@@ -94,6 +94,10 @@ enum kind {
 	  "transfers that this host takes in at a time")                                      \
 	X("hub", "creates", COUNT, hub_creates, "1000", 0, 1000000,                           \
 	  "projects that another node may make within an hour; 0: no limit")                  \
+	X("notice", "command", PROGRAM, notice_command, "", 0, 0,                             \
+	  "program told of notices that come and go, as the daemon's user; empty: none")      \
+	X("notice", "interval", SPAN, notice_interval, "1h", 0, 0,                            \
+	  "least time between two calls for one project, unless it grows worse")              \
 	X("op", "keep", COUNT, op_keep, "20", 1, 1000,                                        \
 	  "finished operations kept for each project")                                        \
 	X("hooks", "started", PROGRAM, hook_started, "", 0, 0,                                \
@@ -524,4 +528,43 @@ wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr
 	}
 	wr_err_set(err, WR_E_NOT_FOUND, "there is no key '%s'", WR_Q(name));
 	return wr_err_hint(err, "keys are written SECTION.KEY; `warren config get` lists them all");
+}
+
+/* ---- read anew ---- */
+
+static bool
+taken_live(size_t i)
+{
+	static const char *const sections[] = {"save",	  "start",   "work", "trash",
+					       "restore", "replica", "op"};
+	enum kind k = rules[i].kind;
+
+	if (k != COUNT && k != SPAN && k != SIZE)
+		return false;
+	for (size_t s = 0; s < WR_ARRAY_LEN(sections); s++)
+		if (!strcmp(wr_config_keys[i].section, sections[s]))
+			return true;
+	return false;
+}
+
+size_t
+wr_config_take(struct wr_config *c, const struct wr_config *fresh, size_t *out_left)
+{
+	size_t taken = 0;
+
+	*out_left = 0;
+	for (size_t i = 0; i < KEY_COUNT; i++) {
+		WR_SCOPED(wr_freep) char *was = key_text(c, i);
+		WR_SCOPED(wr_freep) char *is = key_text(fresh, i);
+
+		if (!strcmp(was, is))
+			continue;
+		if (taken_live(i)) {
+			memcpy(field(c, i), field(fresh, i), sizeof(uint64_t));
+			taken++;
+		} else {
+			++*out_left;
+		}
+	}
+	return taken;
 }

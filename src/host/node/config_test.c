@@ -197,13 +197,39 @@ test_get__unknown(void **state)
 	wr_config_fini(&c);
 }
 
+/* Numbers of what runs are taken over, places and names are not. */
+static void
+test_take__numbers_only(void **state)
+{
+	struct wr_config a, b;
+	struct wr_err err = WR_ERR_INIT;
+	size_t left;
+
+	(void)state;
+	assert_int_equal(load("[work]\nrate = 1M\n", &a, &err), 0);
+	assert_int_equal(load("[work]\nrate = 2M\n[save]\nparallel = 7\nevery = 9min\n"
+			      "[node]\nadmins = ann\n[front]\nidle = 5s\n",
+			      &b, &err),
+			 0);
+	assert_int_equal(wr_config_take(&a, &b, &left), 3);
+	assert_int_equal(left, 2);
+	assert_value(&a, "work.rate", "2M");
+	assert_value(&a, "save.parallel", "7");
+	assert_value(&a, "save.every", "9min");
+	assert_value(&a, "node.admins", "root");
+	assert_value(&a, "front.idle", "1min");
+	assert_int_equal(wr_config_take(&a, &b, &left), 0);
+	wr_config_fini(&a);
+	wr_config_fini(&b);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_defaults),     cmocka_unit_test(test_whole_file),
 	    cmocka_unit_test(test_refusals),     cmocka_unit_test(test_environment),
-	    cmocka_unit_test(test_get__unknown),
+	    cmocka_unit_test(test_get__unknown), cmocka_unit_test(test_take__numbers_only),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

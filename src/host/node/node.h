@@ -52,6 +52,8 @@ struct wr_config {
 	uint64_t replica_tree_after; /* [replica] tree_after = 10min */
 	uint64_t hub_creates;        /* [hub] creates = 1000: of another node, within an hour */
 	uint64_t replica_parallel; /* [replica] parallel = 4: incoming transfers */
+	char *notice_command;      /* [notice] command: NULL: none */
+	uint64_t notice_interval;  /* [notice] interval = 1h */
 	uint64_t op_keep;          /* [op] keep = 20 */
 	char *identity_driver;     /* [identity] driver = range: of new projects */
 	char *identity_accounts;   /* [identity] accounts = auto | userdb | passwd | none */
@@ -75,6 +77,10 @@ void wr_config_fini(struct wr_config *c);
 /* path NULL or absent file: defaults. The whole file is checked; WR_E_INVALID names file, line,
  * key. $WARREN_SECTION_KEY (upper case) overrides. */
 int wr_config_load(const char *path, struct wr_config *out, struct wr_err *err);
+/* Numbers, sizes and times that a running daemon takes over from a file read anew: those of [save],
+ * [start], [work], [trash], [restore], [replica] and [op]. Gives how many changed; *out_left: how
+ * many others differ and wait for the next start. */
+size_t wr_config_take(struct wr_config *c, const struct wr_config *fresh, size_t *out_left);
 /* The effective value of "section.key" as text; caller frees. WR_E_NOT_FOUND. */
 int wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr_err *err);
 
@@ -293,25 +299,32 @@ int wr_oplog_begin(int dirfd, const char *name, struct wr_oplog **out, int *out_
 		   struct wr_err *err);
 void wr_oplog_end(struct wr_oplog *l);
 
-/* ---- side branches that may be here alone (sides.c) ---- */
+/* ---- flags of projects (flag.c) ---- */
 
-bool wr_sides_marked(struct wr_node *n, const struct wr_uuid *project);
-int wr_sides_mark(struct wr_node *n, const struct wr_uuid *project,
-		  struct wr_err *err); /* durable */
-int wr_sides_clear(struct wr_node *n, const struct wr_uuid *project, struct wr_err *err);
-/* All that are marked; *out is the caller's. */
-int wr_sides_list(struct wr_node *n, struct wr_uuid **out, size_t *out_count, struct wr_err *err);
+enum wr_flag {
+	WR_FLAG_SIDES = 1, /* side branches may lie here that no other node has */
+	WR_FLAG_DAMAGED,   /* the copy was found damaged, see below */
+	WR_FLAG_ASKED,     /* a hub may keep a name for it that this node asked for */
+};
+bool wr_flag_is(struct wr_node *n, enum wr_flag kind, const struct wr_uuid *project);
+/* Durable. What it holds is replaced. */
+int wr_flag_set(struct wr_node *n, enum wr_flag kind, const struct wr_uuid *project, const void *p,
+		size_t len, struct wr_err *err);
+int wr_flag_load(struct wr_node *n, enum wr_flag kind, const struct wr_uuid *project, size_t max,
+		 struct wr_buf *out, struct wr_err *err);
+/* Not durable: it may be there again after a crash. None: fine. */
+int wr_flag_clear(struct wr_node *n, enum wr_flag kind, const struct wr_uuid *project,
+		  struct wr_err *err);
+/* All that have one; *out is the caller's. */
+int wr_flag_list(struct wr_node *n, enum wr_flag kind, struct wr_uuid **out, size_t *out_count,
+		 struct wr_err *err);
 
 /* ---- damaged copies (damage.c) ---- */
 
-bool wr_damage_is(struct wr_node *n, const struct wr_uuid *project);
-/* packs: names of those that are damaged; NULL, or too many: none is to be trusted. Durable. */
+/* packs: names of those that are damaged; NULL, or too many: none is to be trusted. */
 int wr_damage_set(struct wr_node *n, const struct wr_uuid *project, const json_t *packs,
 		  struct wr_err *err);
-int wr_damage_clear(struct wr_node *n, const struct wr_uuid *project, struct wr_err *err);
 /* New reference; NULL: trust none. */
 json_t *wr_damage_packs(struct wr_node *n, const struct wr_uuid *project);
-/* All that are marked; *out is the caller's. */
-int wr_damage_list(struct wr_node *n, struct wr_uuid **out, size_t *out_count, struct wr_err *err);
 
 #endif

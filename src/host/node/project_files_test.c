@@ -161,6 +161,45 @@ test_settings__of_others(void **state)
 	}
 }
 
+/* Flags of projects: by kind, listed, and nothing else that lies there. */
+static void
+test_flags(void **state)
+{
+	struct wr_node *n = place.node;
+	struct wr_uuid a, b, *of;
+	struct wr_err err = WR_ERR_INIT;
+	WR_SCOPED(wr_json_freep) json_t *packs = json_array();
+	WR_SCOPED(wr_json_freep) json_t *back = NULL;
+	size_t count;
+
+	(void)state;
+	wr_uuid_new(&a);
+	wr_uuid_new(&b);
+	assert_int_equal(wr_flag_list(n, WR_FLAG_SIDES, &of, &count, &err), 0);
+	assert_int_equal(count, 0);
+	assert_int_equal(wr_flag_clear(n, WR_FLAG_SIDES, &a, &err), 0);
+	for (int i = 0; i < 2; i++) /* twice is once */
+		assert_int_equal(wr_flag_set(n, WR_FLAG_SIDES, &a, "", 0, &err), 0);
+	assert_true(wr_flag_is(n, WR_FLAG_SIDES, &a));
+	assert_false(wr_flag_is(n, WR_FLAG_SIDES, &b));
+	assert_false(wr_flag_is(n, WR_FLAG_DAMAGED, &a));
+	assert_int_equal(mkdirat(n->state_fd, "sides/x", 0700), 0);
+	assert_int_equal(wr_flag_list(n, WR_FLAG_SIDES, &of, &count, &err), 0);
+	assert_int_equal(count, 1);
+	assert_string_equal(of[0].s, a.s);
+	free(of);
+	assert_int_equal(wr_flag_clear(n, WR_FLAG_SIDES, &a, &err), 0);
+	assert_false(wr_flag_is(n, WR_FLAG_SIDES, &a));
+	/* One that says more. */
+	json_array_append_new(packs, json_string("pack-1"));
+	assert_int_equal(wr_damage_set(n, &b, packs, &err), 0);
+	back = wr_damage_packs(n, &b);
+	assert_true(json_equal(back, packs));
+	assert_int_equal(wr_damage_set(n, &b, NULL, &err), 0);
+	assert_null(wr_damage_packs(n, &b));
+	assert_true(wr_flag_is(n, WR_FLAG_DAMAGED, &b));
+}
+
 static void
 test_file__bounds(void **state)
 {
@@ -625,6 +664,7 @@ run_all(void)
 	const struct CMUnitTest tests[] = {
 	    FILES_TEST(test_settings),
 	    FILES_TEST(test_settings__of_others),
+	    FILES_TEST(test_flags),
 	    FILES_TEST(test_file__bounds),
 	    FILES_TEST(test_state),
 	    FILES_TEST(test_state__unreadable),

@@ -2,8 +2,12 @@
 #include "host/node/room.h"
 
 #include <fcntl.h>
+#include <linux/btrfs.h>
+#include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -198,8 +202,7 @@ wr_mark_of(const struct wr_config *c, const struct wr_room *r, enum wr_mark now)
 {
 	enum wr_mark m = WR_MARK_SNAPSHOT;
 
-	while (m != WR_MARK_NONE &&
-	       r->permille < wr_mark_percent(c, m) * 10 - (m <= now ? 10 : 0))
+	while (m != WR_MARK_NONE && r->permille < wr_mark_percent(c, m) * 10 - (m <= now ? 10 : 0))
 		m--;
 	return m;
 }
@@ -237,7 +240,8 @@ has_room(const struct wr_room *r)
 static int
 lock_reserve(int fd, bool make, bool wait)
 {
-	int file = openat(fd, FILE_NAME, O_RDWR | O_NOFOLLOW | O_CLOEXEC | (make ? O_CREAT : 0), 0600);
+	int file =
+	    openat(fd, FILE_NAME, O_RDWR | O_NOFOLLOW | O_CLOEXEC | (make ? O_CREAT : 0), 0600);
 	struct stat st;
 
 	if (file < 0)
@@ -277,7 +281,7 @@ make_room(const struct place *p)
 	if (r.spare && (!r.inodes || r.inodes_free < spare_piece_of(&r)))
 		take_spare(p->fd, r.spare, spare_piece_of(&r));
 	if (r.reserve && r.free < piece_of(&r) &&
-	    ftruncate(file, (off_t)(r.reserve - WR_MIN(r.reserve, piece_of(&r)))) < 0)
+	    ftruncate(file, (off_t)((r.reserve - 1) / piece_of(&r) * piece_of(&r))) < 0)
 		return;
 	/* What was freed can be used when the file system has written that down. */
 	(void)syncfs(p->fd);
@@ -300,6 +304,19 @@ wr_room_make_state(const struct wr_node *n)
 	make_room(&p);
 }
 
+void
+wr_room_hurry(const struct wr_volume *v)
+{
+	struct statfs fs;
+	uint64_t transaction;
+
+	if (fstatfs(v->fd, &fs) < 0 || fs.f_type != BTRFS_SUPER_MAGIC)
+		return;
+	/* Only the end of a transaction wakes who frees, so that there has to be one. */
+	(void)utimensat(v->fd, FILE_NAME, NULL, AT_SYMLINK_NOFOLLOW);
+	(void)ioctl(v->fd, BTRFS_IOC_START_SYNC, &transaction);
+}
+
 /* ---- setting aside ---- */
 
 static int
@@ -317,6 +334,25 @@ add_spare(int fd, uint32_t have, uint32_t wanted, bool filled, struct wr_err *er
 		one = openat(fd, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (one < 0 || (filled && wr_write_all(one, bytes, sizeof(bytes)) < 0))
 			return wr_err_sys(err, "write '%s'", path);
+	}
+	return 0;
+}
+
+/* Piece by piece: on btrfs an allocation is freed as a whole, when nothing of it is left. */
+static int
+add_bytes(int file, uint64_t from, uint64_t to, uint64_t piece, struct wr_err *err)
+{
+	while (from < to) {
+		/* One that was cut short by a full disk is made whole. */
+		uint64_t step = WR_MIN(piece - from % piece, to - from);
+
+		if (fallocate(file, 0, (off_t)from, (off_t)step) < 0) {
+			/* Where space cannot be set aside there is none: volume list says so. */
+			if (errno == EOPNOTSUPP)
+				return 0;
+			return wr_err_sys(err, "set %" PRIu64 " bytes aside in 'reserve'", step);
+		}
+		from += step;
 	}
 	return 0;
 }
@@ -353,9 +389,8 @@ refill(const struct place *p, uint64_t most, bool force, bool *out_more, struct 
 	if (files && add_spare(p->fd, r.spare, r.spare_wanted, !r.inodes, err) < 0)
 		return -1;
 	step = WR_MIN(missing, most);
-	/* Where space cannot be set aside there is none: volume list says so. */
-	if (step && fallocate(file, 0, (off_t)r.reserve, (off_t)step) < 0 && errno != EOPNOTSUPP)
-		return wr_err_sys(err, "set %" PRIu64 " bytes aside in 'reserve'", step);
+	if (add_bytes(file, r.reserve, r.reserve + step, piece_of(&r), err) < 0)
+		return -1;
 	if (fsync(file) < 0)
 		return wr_err_sys(err, "write 'reserve'");
 	wr_crash_point("room.refilled");

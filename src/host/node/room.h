@@ -51,6 +51,9 @@ unsigned wr_mark_copies_percent(const struct wr_config *c);
  * be given is noticed by who needs it. May wait for the disk. */
 void wr_room_make(const struct wr_volume *v);
 void wr_room_make_state(const struct wr_node *n);
+/* Where the file system takes its time to free what was removed (subvolumes of btrfs), it is to
+ * begin now. Does not wait for that. */
+void wr_room_hurry(const struct wr_volume *v);
 /* Set aside again what is missing, at most so many bytes now, where there is room for more than
  * that. *out_more (may be NULL): there is more to do at once. */
 int wr_room_refill(const struct wr_volume *v, uint64_t most, bool *out_more, struct wr_err *err);

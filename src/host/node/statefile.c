@@ -89,13 +89,14 @@ wr_status_store(struct wr_place_of *p, const struct wr_status *s, bool durable, 
 	if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, durable, &why) == 0)
 		return 0;
 	if (why.code == WR_E_NOSPACE) {
+		if (store_in_place(fd, o) == 0)
+			return 0;
+		/* Where nothing is written in place (btrfs) the reserve gives room. */
 		if (durable) {
 			wr_room_make(&p->node->volume[p->repo_vol]);
 			if (wr_file_store(fd, "state.json", o, WR_FILE_MAX, 0644, true, &why) == 0)
 				return 0;
 		}
-		if (store_in_place(fd, o) == 0)
-			return 0;
 	}
 	if (err)
 		*err = why;

@@ -28,6 +28,10 @@ enum { KEEPER_JOB = 3, KEEPER_REPORT, KEEPER_RUN, KEEPER_LOG, KEEPER_CGROUP };
 /* limits.c: the group that all groups of projects are in, -1: none. err stays empty if there are to
  * be none. */
 int wr_run_slice(const struct wr_node *n, struct wr_err *err);
+/* Where systemd is to make it: it is there, if that can be. */
+void wr_run_ready(const struct wr_node *n);
+/* Keepers live in a group of their own: freezing or ending a project's group spares them. */
+#define WR_KEEPERS "keepers"
 /* runner.c: freeze from within the keeper, whose command is *main; cgroup_fd: the project's, -1:
  * none; by_uid (uid_t)-1: not to be asked for. */
 int wr_keeper_freeze(const struct wr_uuid *id, const struct wr_proc_id *main, int cgroup_fd,

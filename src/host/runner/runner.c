@@ -23,8 +23,6 @@
 #include "sys/clock.h"
 #include "sys/fs.h"
 
-/* Keepers live in a group of their own: freezing or ending a project's group spares them. */
-#define KEEPERS "keepers"
 
 /* LIMIT: how long a keeper may take to begin, killed processes to be gone, a keeper to follow. */
 #define BEGIN_MS 30000
@@ -306,9 +304,11 @@ static int
 make_groups(const struct wr_runner_start *o, int *out_own, int *out_keepers, struct wr_err *err)
 {
 	struct wr_err why = WR_ERR_INIT;
-	WR_SCOPED(wr_closep) int slice = wr_run_slice(o->node, &why);
+	WR_SCOPED(wr_closep) int slice = -1;
 	WR_SCOPED(wr_closep) int own = -1;
 
+	wr_run_ready(o->node);
+	slice = wr_run_slice(o->node, &why);
 	if (slice < 0) {
 		if (why.code == WR_E_NONE)
 			return 0;
@@ -322,7 +322,7 @@ make_groups(const struct wr_runner_start *o, int *out_own, int *out_keepers, str
 		return -1;
 	/* Before anything is in it. What cannot be limited runs all the same. */
 	(void)wr_cgroup_limit(own, &o->limits);
-	*out_keepers = wr_cgroup_make(slice, KEEPERS, err);
+	*out_keepers = wr_cgroup_make(slice, WR_KEEPERS, err);
 	if (*out_keepers < 0)
 		return -1;
 	*out_own = own;
@@ -654,11 +654,14 @@ tidy(const struct run *r, struct wr_err *err)
 {
 	WR_SCOPED(wr_closep) int dir = open_run_dir(r->node, NULL);
 	WR_SCOPED(wr_freep) char *name = wr_asprintf("%s.json", r->id);
+	WR_SCOPED(wr_freep) char *seen = wr_asprintf("%s.seen", r->id);
 	uint64_t end = now_ms() + KEEPER_MS;
 	struct wr_err why = WR_ERR_INIT;
 
 	if (dir >= 0 && unlinkat(dir, name, 0) < 0 && errno != ENOENT)
 		return wr_err_sys(err, "remove '%s/run/%s'", WR_Q(r->node->run_path), name);
+	if (dir >= 0)
+		(void)unlinkat(dir, seen, 0); /* left behind it is seen to be another group's */
 	/* The kernel takes a moment to see that a group is empty. */
 	while (r->group && wr_cgroup_remove(r->slice_fd, r->id, &why) < 0) {
 		if (why.code != WR_E_BUSY || now_ms() >= end) {

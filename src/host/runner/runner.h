@@ -78,10 +78,19 @@ unsigned wr_run_limit(struct wr_node *n, const struct wr_uuid *id,
 		      const struct wr_cgroup_limits *l);
 bool wr_run_hits(struct wr_node *n, const struct wr_uuid *id, struct wr_cgroup_hits *out);
 
+/* How much of that was told, and when: RUN/run/ID.seen, so that another daemon tells nothing twice.
+ * It goes with the processes. */
+struct wr_run_seen {
+	uint64_t oom, pids;
+	int64_t oom_at, pids_at; /* wall time; 0: never */
+};
+void wr_run_seen_load(struct wr_node *n, const struct wr_uuid *id, struct wr_run_seen *out);
+void wr_run_seen_store(struct wr_node *n, const struct wr_uuid *id, const struct wr_run_seen *s);
+
 /* Where this node's groups are, and what they can limit. */
 struct wr_run_place {
 	bool groups;	      /* there is a place for them */
-	bool unit;	      /* systemd made it: warren-projects.service */
+	bool unit;	      /* systemd made it: warren-projects.scope */
 	unsigned controllers; /* enum wr_cgroup_ctl */
 	char why[200];	      /* not more; "" if all is there */
 	const char *hint;     /* what helps, or NULL */

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -28,6 +29,8 @@ static struct wr_uuid id;
 static uid_t uid;
 static gid_t gid;
 static char *home;
+static unsigned controllers; /* enum wr_cgroup_ctl */
+static struct wr_cgroup_limits limits;
 
 static int
 setup_with(const char *cgroup)
@@ -55,11 +58,14 @@ setup_with(const char *cgroup)
 static int
 setup_group(void **state)
 {
-	int fd = wr_cgroup_open("warren-projects.slice", NULL);
+	struct wr_run_place p;
 
-	*state = fd < 0 ? NULL : &node; /* not NULL: there are groups */
-	wr_closep(&fd);
-	return setup_with("auto");
+	if (setup_with("auto") < 0)
+		return -1;
+	wr_run_settle(node, &p);
+	controllers = p.controllers;
+	*state = p.groups ? &node : NULL; /* not NULL: there are groups */
+	return 0;
 }
 
 static int
@@ -99,6 +105,7 @@ start(const char *command, uint64_t settle_ms, struct wr_err *err)
 					  .account = "ann",
 					  .command = command,
 					  .env = env,
+					  .limits = limits,
 					  .settle_ms = settle_ms};
 	struct wr_proc_id keeper;
 
@@ -208,7 +215,7 @@ static void
 assert_nothing_left(void)
 {
 	WR_SCOPED(wr_freep) char *path = record_path();
-	int slice = wr_cgroup_open("warren-projects.slice", NULL);
+	int slice = wr_run_slice(node, NULL);
 	struct wr_runner_status s = status();
 
 	assert_int_equal(s.processes, 0);
@@ -756,9 +763,137 @@ test_record__garbage(void **state)
 	assert_nothing_left();
 }
 
+/* ---- limits ---- */
+
+#define NEED(which)                                                \
+	do {                                                       \
+		if (!*state || (controllers & (which)) != (which)) \
+			skip();                                    \
+	} while (0)
+
+static void
+test_limits__from_settings(void **state)
+{
+	struct wr_settings s WR_SCOPED(wr_settings_fini) = {.set = json_object()};
+	struct wr_cgroup_limits l = wr_run_limits_of(&s);
+	struct wr_err err = WR_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(l.memory, UINT64_C(2) << 30);
+	assert_int_equal(l.pids, 4096);
+	assert_int_equal(l.cpu_percent, 0);
+	assert_int_equal(l.cpu_weight, 100);
+	assert_int_equal(l.io_weight, 100);
+	assert_ok(wr_settings_change(&s, "cpu_max=1.5", false, false, &err), &err);
+	assert_ok(wr_settings_change(&s, "memory=64M", false, false, &err), &err);
+	assert_ok(wr_settings_change(&s, "io_weight=7", false, false, &err), &err);
+	l = wr_run_limits_of(&s);
+	assert_int_equal(l.memory, 64 << 20);
+	assert_int_equal(l.cpu_percent, 150);
+	assert_int_equal(l.io_weight, 7);
+}
+
+/* A hog ends with all that is its project's; the keeper lives to tell. */
+static void
+test_limits__memory(void **state)
+{
+	struct wr_cgroup_hits hits = {0};
+	struct wr_runner_status s;
+
+	NEED(WR_CGROUP_MEMORY);
+	limits = (struct wr_cgroup_limits){.memory = 32 << 20};
+	must_start("(setsid " LONG " &); while [ ! -e go ]; do sleep 0.02; done; "
+		   "exec perl -e 'my @x; push @x, \"x\" x 1048576 while 1'");
+	limits = (struct wr_cgroup_limits){0};
+	{
+		WR_SCOPED(wr_freep) char *go = wr_asprintf("%s/go", home);
+
+		close(open(go, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	}
+	EVENTUALLY(status().processes == 0 && !status().keeper);
+	s = status();
+	assert_int_equal(s.signal, SIGKILL);
+	assert_true(wr_run_hits(node, &id, &hits));
+	assert_true(hits.oom >= 1);
+	/* It starts again in the same group. */
+	must_start("exec " LONG);
+	assert_int_equal(status().processes, 1);
+	stop(5);
+	assert_nothing_left();
+	assert_false(wr_run_hits(node, &id, &hits));
+}
+
+static void
+test_limits__live(void **state)
+{
+	const struct wr_cgroup_limits l = {.pids = 5, .cpu_weight = 50};
+	struct wr_cgroup_hits hits = {0};
+
+	if (!*state) {
+		assert_int_equal(wr_run_limit(node, &id, &l), 0);
+		return;
+	}
+	NEED(WR_CGROUP_PIDS);
+	assert_int_equal(wr_run_limit(node, &id, &l), 0); /* there is no group */
+	must_start("while :; do (sleep 1 & sleep 1 & sleep 1 & sleep 1 & sleep 1 & sleep 1 & "
+		   "sleep 1 & wait); done 2> /dev/null");
+	EVENTUALLY(status().processes > 5);
+	assert_true(wr_run_limit(node, &id, &l) & WR_CGROUP_PIDS);
+	EVENTUALLY(wr_run_hits(node, &id, &hits) && hits.pids > 0);
+	EVENTUALLY(status().processes <= 5);
+	stop(0);
+	assert_nothing_left();
+}
+
+static void
+test_seen__there_and_back(void **state)
+{
+	const struct wr_run_seen some = {.oom = 3, .pids = 4000000000, .oom_at = 1700000000};
+	struct wr_run_seen got;
+
+	(void)state;
+	wr_run_seen_load(node, &id, &got);
+	assert_true(got.oom == 0 && got.pids == 0 && got.oom_at == 0);
+	wr_run_seen_store(node, &id, &some);
+	wr_run_seen_load(node, &id, &got);
+	assert_true(got.oom == 3 && got.pids == 4000000000 && got.oom_at == 1700000000 &&
+		    got.pids_at == 0);
+	stop(0);
+	wr_run_seen_load(node, &id, &got);
+	assert_int_equal(got.oom, 0);
+}
+
 #define BOTH(f)                                                    \
 	cmocka_unit_test_setup_teardown(f, setup_group, teardown), \
 	    cmocka_unit_test_setup_teardown(f, setup_none, teardown)
+
+static const struct CMUnitTest rootless[] = {
+    BOTH(test_freeze),
+    BOTH(test_lease__past_its_end_all_stand_still),
+    BOTH(test_lease__renewed_in_time_nothing_happens),
+};
+
+/* Who is not root has neither a group of its own nor a uid that is the project's alone. */
+static void
+test_rootless__leases_too(void **state)
+{
+	const char *const argv[] = {"runner_test", "@rootless", NULL};
+	pid_t pid;
+	int end;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* then all of it is */
+	pid = fork();
+	if (pid == 0) {
+		if (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		execv("/proc/self/exe", (char *const *)(uintptr_t)argv);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &end, 0), pid);
+	assert_int_equal(end, 0);
+}
 
 int
 main(int argc, char **argv)
@@ -780,12 +915,23 @@ main(int argc, char **argv)
 	    BOTH(test_freeze),
 	    BOTH(test_by_uid),
 	    BOTH(test_record__garbage),
+	    cmocka_unit_test_setup_teardown(test_limits__from_settings, setup_none, teardown),
+	    cmocka_unit_test_setup_teardown(test_limits__memory, setup_group, teardown),
+	    BOTH(test_limits__live),
+	    cmocka_unit_test_setup_teardown(test_seen__there_and_back, setup_none, teardown),
 	    BOTH(test_lease__past_its_end_all_stand_still),
 	    BOTH(test_lease__renewed_in_time_nothing_happens),
 	    cmocka_unit_test_setup_teardown(test_lease__damaged, setup_none, teardown),
+	    cmocka_unit_test(test_rootless__leases_too),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "@keeper"))
 		return wr_keeper_main(argc - 1, argv + 1);
+	if (argc > 1) /* a pattern: these tests alone */
+		cmocka_set_test_filter(argv[1]);
+	if (argc > 1 && !strcmp(argv[1], "@rootless")) /* its output is not part of ours */
+		return dup2(STDERR_FILENO, STDOUT_FILENO) < 0
+			   ? 1
+			   : cmocka_run_group_tests(rootless, NULL, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,19 @@ open_source(const struct wr_task *t, int *out, struct wr_err *err)
 	return *out < 0 ? wr_err_sys(err, "open template '%s'", WR_Q(path)) : 0;
 }
 
+int
+wr_work_rate_store(struct wr_node *n, struct wr_err *err)
+{
+	WR_SCOPED(wr_closep)
+	int fd = openat(n->run_fd, WR_RATE_FILE, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	const uint64_t rate = n->config.work_rate;
+
+	/* Written over in place: whoever has it mapped sees the new number. */
+	if (fd < 0 || wr_pwrite_all(fd, &rate, sizeof(rate), 0) < 0)
+		return wr_err_sys(err, "write '%s/%s'", WR_Q(n->run_path), WR_RATE_FILE);
+	return 0;
+}
+
 /* A memfd, so that neither side waits for the other. */
 static int
 write_request(const struct wr_task *t, int *out, struct wr_err *err)
@@ -88,6 +101,7 @@ write_request(const struct wr_task *t, int *out, struct wr_err *err)
 		wr_json_u64(o, "node_uid", t->place->node->uid);
 		wr_json_u64(o, "node_gid", t->place->node->gid);
 		wr_json_str(o, "tree", tree);
+		wr_json_str(o, "run", t->place->node->run_path);
 	}
 	wr_json_bool(o, "source", t->source_fd >= 0);
 	if (t->args)

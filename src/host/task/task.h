@@ -30,13 +30,24 @@ enum wr_task_kind {
 
 	/* {split_bits}: into the repository's directory, which must be empty. -> {"made"} */
 	WR_TASK_INIT_REPO,
-	/* {branch?, base?} -> {"tip","tree","name","time","parent","branch","op"(trailer or null),
-	 * "base_known":bool,"base_is_ancestor":bool,"snapshots":N,"repo_bytes":N}; without the
-	 * branch: tip null, snapshots 0 */
+	/* {branch?, base?} -> {"tip","tree","time","parent","branch","op"(trailer or null),
+	 * "latest":bool,"snapshot","name","base_known":bool,"base_is_ancestor":bool,"base_on",
+	 * "snapshots":N,"repo_bytes":N}; without the branch: tip null, snapshots 0.
+	 * tip: the newest state; latest: it is refs/warren/latest, which stands on the newest
+	 * snapshot (its parent then). base_on: what the base stands on, if it is such a state; then
+	 * base_is_ancestor is about that. */
 	WR_TASK_INSPECT,
-	/* {op?, exclude[], max_file_size, tag?, branch?, message?} -> the receipt's part, "tag".
+	/* {op?, exclude[], max_file_size, tag?, branch?, message?, latest?, weed?} -> the receipt's
+	 * part, "tag", "latest": it is no snapshot but the state alone, as refs/warren/latest.
+	 * weed {side_s, floor_s}: side branches older than side_s leave the list of refs, what came
+	 * ahead of its history and is not needed too; "weed": an error, if that failed.
 	 * Hard links to files of others and what other mounts show are left out. */
 	WR_TASK_SAVE,
+	/* {now, exclude[], max_file_size, own_link}: what tree and history take, from sums that
+	 * saves left, or (now) looked at -> {"at"|null,"exact","live":{"files","bytes"},
+	 * "not_protected":{"count","bytes"},"history":{"bytes","exact","measured"|null,"packs"},
+	 * "folders":[{"path","files","bytes","stored"}]}: the heaviest ten */
+	WR_TASK_USAGE,
 	/* {op?, branch, exclude[], max_file_size}: the tree as one parentless commit on a side
 	 * branch, which must be new */
 	WR_TASK_SALVAGE,
@@ -126,6 +137,10 @@ enum wr_task_kind {
 	WR_TASK_REMOVE,
 	WR_TASK_KINDS
 };
+
+/* [work] rate for all workers of the node, also those that run: RUN/work.rate, 8 bytes, which they
+ * have mapped. */
+int wr_work_rate_store(struct wr_node *n, struct wr_err *err);
 
 struct wr_task {
 	enum wr_task_kind kind;

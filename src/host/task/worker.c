@@ -5,12 +5,15 @@
  */
 #include "host/task/worker_int.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -51,17 +54,20 @@ static const struct rights {
 	bool names;
 	bool net;     /* may make connections */
 	bool bounded; /* reads what another node made up: RECEIVE_MEMORY */
+	bool aside;   /* long work on bytes: at [work] rate, and users' own programs come first */
 	bool no_box;  /* runs programs of others: the uid alone is the wall */
 } rights[WR_TASK_KINDS] = {
     [WR_TASK_INIT_REPO] = {wr_work_init_repo, .repo = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_INSPECT] = {wr_work_inspect, .repo = WR_FS_READ},
-    [WR_TASK_SAVE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE, .names = true},
+    [WR_TASK_SAVE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE, .names = true,
+		      .aside = true},
+    [WR_TASK_USAGE] = {wr_work_usage, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_SALVAGE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE,
-			 .names = true},
+			 .names = true, .aside = true},
     [WR_TASK_RESTORE] = {wr_work_restore, CAPS_OWNER, WR_FS_READ | WR_FS_WRITE,
-			 WR_FS_READ | WR_FS_WRITE, .source = WR_FS_READ},
+			 WR_FS_READ | WR_FS_WRITE, .source = WR_FS_READ, .aside = true},
     [WR_TASK_IMPORT] = {wr_work_import, CAPS_OWNER, WR_FS_READ | WR_FS_WRITE,
-			WR_FS_READ | WR_FS_WRITE, .source = WR_FS_READ},
+			WR_FS_READ | WR_FS_WRITE, .source = WR_FS_READ, .aside = true},
     [WR_TASK_ADOPT] = {wr_work_adopt, CAPS_READ, 0, WR_FS_READ | WR_FS_WRITE, WR_FS_READ,
 		       .names = true},
     [WR_TASK_TAG] = {wr_work_tag, .repo = WR_FS_READ | WR_FS_WRITE, .names = true},
@@ -156,6 +162,84 @@ finish(json_t *taken_result, const struct wr_err *err)
 	rc = write_line(o);
 	pthread_mutex_unlock(&tell.mutex);
 	return rc == 0 && taken_result ? 0 : 1;
+}
+
+/* ---- pace ---- */
+
+/* LIMIT: of one wait, so that a new rate is heard of soon. */
+#define PACE_NAP_NS UINT64_C(100000000)
+
+static struct {
+	pthread_mutex_t mutex;
+	const uint64_t *rate; /* mapped; NULL: there is none */
+	const char *step;     /* guarded by mutex, as is what follows */
+	uint64_t bytes, due_ns;
+} pace = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* Before the walls, for the file is nothing that tasks may see. Without it there is no rate. */
+static void
+map_rate(const char *run_path)
+{
+	WR_SCOPED(wr_freep) char *path = wr_asprintf("%s/" WR_RATE_FILE, run_path);
+	WR_SCOPED(wr_closep) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	void *p;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(*pace.rate))
+		return;
+	p = mmap(NULL, sizeof(*pace.rate), PROT_READ, MAP_SHARED, fd, 0);
+	if (p != MAP_FAILED)
+		pace.rate = p;
+}
+
+/* When what is done by now may be over; 0: at once. */
+static uint64_t
+due(const char *step, uint64_t bytes, uint64_t rate)
+{
+	uint64_t now = wr_clock_mono_ns(), more, at;
+
+	pthread_mutex_lock(&pace.mutex);
+	/* Threads tell in any order, and each step counts anew. */
+	if (!pace.step || strcmp(pace.step, step) != 0)
+		pace.bytes = 0;
+	more = bytes > pace.bytes ? bytes - pace.bytes : 0;
+	pace.step = step;
+	pace.bytes += more;
+	pace.due_ns = WR_MAX(pace.due_ns, now);
+	if (rate)
+		pace.due_ns += (uint64_t)((double)more / (double)rate * 1e9);
+	at = rate ? pace.due_ns : 0;
+	pthread_mutex_unlock(&pace.mutex);
+	return at;
+}
+
+/* Another rate: what was waited for by the old one is forgotten. */
+static void
+forget_due(void)
+{
+	pthread_mutex_lock(&pace.mutex);
+	pace.due_ns = 0;
+	pthread_mutex_unlock(&pace.mutex);
+}
+
+void
+wr_worker_pace(const char *step, uint64_t bytes)
+{
+	uint64_t rate = pace.rate ? __atomic_load_n(pace.rate, __ATOMIC_RELAXED) : 0;
+	uint64_t at, now;
+
+	if (!pace.rate)
+		return;
+	at = due(step, bytes, rate);
+	while ((now = wr_clock_mono_ns()) < at) {
+		struct timespec t = {0, (long)WR_MIN(at - now, PACE_NAP_NS)};
+
+		if (__atomic_load_n(pace.rate, __ATOMIC_RELAXED) != rate) {
+			forget_due();
+			return;
+		}
+		(void)nanosleep(&t, NULL);
+	}
 }
 
 /* ---- arguments ---- */
@@ -276,7 +360,13 @@ read_request(struct wr_worker *w, struct wr_err *err)
 static json_t *
 work(struct wr_worker *w, pid_t starter, struct wr_err *err)
 {
-	if (read_request(w, err) < 0 || build_walls(w, &rights[w->kind], err) < 0)
+	if (read_request(w, err) < 0)
+		return NULL;
+	if (rights[w->kind].aside) {
+		map_rate(wr_json_get_str(w->request, "run", ""));
+		wr_worker_step_aside();
+	}
+	if (build_walls(w, &rights[w->kind], err) < 0)
 		return NULL;
 	/* Who changes his identity is forgotten by the kernel's list of whom to end. */
 	wr_proc_die_with_parent(starter);

@@ -21,6 +21,7 @@
 
 #define DAMAGE_MAX 20 /* LIMIT of what is told */
 #define IOPRIO_IDLE (3 << 13)
+#define IOPRIO_LEAST (2 << 13 | 7) /* of those that share */
 
 /* ---- behind all else ---- */
 
@@ -30,6 +31,13 @@ wr_worker_step_back(void)
 	/* Where that is refused it is only less polite. */
 	(void)setpriority(PRIO_PROCESS, 0, 19);
 	(void)syscall(SYS_ioprio_set, 1, 0, IOPRIO_IDLE);
+}
+
+void
+wr_worker_step_aside(void)
+{
+	(void)setpriority(PRIO_PROCESS, 0, 10); /* likewise */
+	(void)syscall(SYS_ioprio_set, 1, 0, IOPRIO_LEAST);
 }
 
 struct pace {

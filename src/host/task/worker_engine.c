@@ -9,6 +9,7 @@
 #include "engine/repo/resolve.h"
 #include "engine/snap/dirview.h"
 #include "engine/snap/ignore.h"
+#include "engine/snap/latest.h"
 #include "engine/snap/whoami.h"
 #include "host/task/worker_int.h"
 #include "sys/beneath.h"
@@ -67,8 +68,8 @@ wr_work_init_repo(struct wr_worker *w, struct wr_err *err)
 
 /* ---- inspect ---- */
 
-static uint64_t
-pack_bytes(struct wr_repo *r)
+uint64_t
+wr_worker_packs(struct wr_repo *r)
 {
 	int fd = openat(wr_repo_objects_fd(r), "pack", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -84,6 +85,17 @@ pack_bytes(struct wr_repo *r)
 	if (d)
 		closedir(d);
 	return sum;
+}
+
+/* A state that may not become history: the snapshot that it stands on. */
+static bool
+stands_on(struct wr_reader *rd, const struct wr_id *state, struct wr_id *out)
+{
+	struct wr_commit c = WR_COMMIT_INIT;
+	bool yes = wr_repo_read_commit(rd, state, &c, NULL) == 0 && wr_latest_base(&c, out);
+
+	wr_commit_fini(&c);
+	return yes;
 }
 
 /* Down the line of first parents.  Damage far back ends the count, not the project. */
@@ -144,11 +156,13 @@ wr_work_inspect(struct wr_worker *w, struct wr_err *err)
 	WR_SCOPED(close_repo) struct wr_repo *r = open_repo(WR_WORKER_REPO_PATH, err);
 	WR_SCOPED(free_reader) struct wr_reader *rd = r ? wr_reader_new(r) : NULL;
 	WR_SCOPED(wr_commit_fini) struct wr_commit c = WR_COMMIT_INIT;
+	WR_SCOPED(wr_latest_fini) struct wr_latest latest = {0};
 	WR_SCOPED(wr_freep) char *branch = NULL;
 	WR_SCOPED(wr_freep) char *op = NULL;
-	struct wr_id tip, base;
+	const struct wr_commit *newest = &c;
+	struct wr_id tip, base, on;
 	uint64_t snapshots = 0;
-	bool has, met = false;
+	bool has, met = false, base_stands = false;
 	json_t *o;
 
 	if (!r)
@@ -165,23 +179,40 @@ wr_work_inspect(struct wr_worker *w, struct wr_err *err)
 		wr_err_wrap(err, "newest snapshot of branch '%s'", WR_Q(branch));
 		return NULL;
 	}
+	if (wr_latest_find(r, rd, branch, has ? &tip : NULL, &latest, err) < 0)
+		return NULL;
+	if (latest.valid)
+		newest = &latest.commit;
+	/* Whatever stood on a snapshot of the line is older than what followed there. */
+	base_stands = base_hex && stands_on(rd, &base, &on);
 	if (has)
-		look_back(rd, tip, base_hex ? &base : NULL, &snapshots, &met);
+		look_back(rd, tip, base_stands ? &on : base_hex ? &base : NULL, &snapshots, &met);
 	o = json_object();
 	wr_json_str(o, "branch", branch);
-	wr_json_str(o, "tip", has ? wr_id_hex(&tip).s : NULL);
-	if (has) {
-		op = wr_commit_trailer(&c, TRAILER_OP);
-		wr_json_id(o, "tree", &c.tree);
-		wr_json_str(o, "name", wr_fmt_snap_name(c.author_time).s);
-		wr_json_time(o, "time", c.author_time);
-		wr_json_str(o, "parent", c.parent_count ? wr_id_hex(&c.parent[0]).s : NULL);
+	wr_json_str(o, "snapshot", has ? wr_id_hex(&tip).s : NULL);
+	wr_json_bool(o, "latest", latest.valid);
+	wr_json_str(o, "tip",
+		    latest.valid ? wr_id_hex(&latest.id).s
+		    : has        ? wr_id_hex(&tip).s
+				 : NULL);
+	if (has || latest.valid) {
+		op = wr_commit_trailer(newest, TRAILER_OP);
+		wr_json_id(o, "tree", &newest->tree);
+		wr_json_time(o, "time", newest->author_time);
 		wr_json_str(o, "op", op);
 	}
+	if (has) {
+		wr_json_str(o, "name", wr_fmt_snap_name(c.author_time).s);
+		wr_json_str(o, "parent",
+			    latest.valid     ? wr_id_hex(&tip).s
+			    : c.parent_count ? wr_id_hex(&c.parent[0]).s
+					     : NULL);
+	}
+	wr_json_str(o, "base_on", base_stands ? wr_id_hex(&on).s : NULL);
 	wr_json_bool(o, "base_known", base_hex && wr_repo_exists(r, &base));
 	wr_json_bool(o, "base_is_ancestor", met);
 	wr_json_u64(o, "snapshots", snapshots);
-	wr_json_u64(o, "repo_bytes", pack_bytes(r));
+	wr_json_u64(o, "repo_bytes", wr_worker_packs(r));
 	return o;
 }
 
@@ -194,10 +225,12 @@ save_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 {
 	wr_worker_progress(ctx, strcmp(step, "save") ? step : "snapshot", files, files_total, bytes,
 			   bytes_total);
+	if (!strcmp(step, "save")) /* a scan reads no contents */
+		wr_worker_pace("save", bytes);
 }
 
-static int
-read_exclude(const struct wr_worker *w, struct wr_ignore **out, struct wr_err *err)
+int
+wr_worker_exclude(const struct wr_worker *w, struct wr_ignore **out, struct wr_err *err)
 {
 	const json_t *list = wr_json_get_arr(w->args, "exclude");
 	struct wr_ignore *ig = wr_ignore_new(NULL, "");
@@ -281,6 +314,8 @@ json_t *
 wr_work_save(struct wr_worker *w, struct wr_err *err)
 {
 	const char *tag = wr_json_get_str(w->args, "tag", NULL);
+	const json_t *weed = wr_json_get_obj(w->args, "weed");
+	struct wr_err why = WR_ERR_INIT;
 	WR_SCOPED(close_repo) struct wr_repo *r = open_repo(WR_WORKER_REPO_PATH, err);
 	WR_SCOPED(unref_ignore) struct wr_ignore *ig = NULL;
 	WR_SCOPED(wr_freep) char *what = make_what(w, "warren save");
@@ -290,10 +325,11 @@ wr_work_save(struct wr_worker *w, struct wr_err *err)
 	json_t *out;
 	int rc = 0;
 
-	if (!r || !trailer || read_exclude(w, &ig, err) < 0 || (tag && check_tag(tag, err) < 0))
+	if (!r || !trailer || wr_worker_exclude(w, &ig, err) < 0 || (tag && check_tag(tag, err) < 0))
 		return NULL;
 	save_opts(w, &o);
 	o.force = wr_json_get_bool(w->args, "force", false);
+	o.latest = wr_json_get_bool(w->args, "latest", false);
 	o.branch = wr_json_get_str(w->args, "branch", NULL);
 	if (w->kind == WR_TASK_SALVAGE && !o.branch) {
 		wr_err_set(err, WR_E_INVALID, "branch: which one?");
@@ -313,6 +349,9 @@ wr_work_save(struct wr_worker *w, struct wr_err *err)
 	if (out) {
 		wr_receipt_save(out, &res, false);
 		wr_json_str(out, "tag", tag);
+		wr_json_bool(out, "latest", res.latest);
+		if (weed && wr_worker_weed(r, weed, &why) < 0)
+			wr_json_err(out, "weed", &why); /* the snapshot is there all the same */
 		if (wr_worker_refs(r, out, err) < 0)
 			wr_json_freep(&out);
 	}
@@ -472,6 +511,8 @@ restore_progress(void *ctx, const char *step, uint64_t files, uint64_t files_tot
 
 	(void)files_total;
 	wr_worker_progress(NULL, step, files, n->total, bytes, bytes_total);
+	if (!strcmp(step, "save") || !strcmp(step, "restore"))
+		wr_worker_pace(step, bytes);
 }
 
 static int
@@ -558,7 +599,7 @@ restore(struct restoring *rs, struct wr_repo *r, struct wr_reader *rd, struct wr
 	bool whole;
 	int rc;
 
-	if (read_exclude(rs->w, &ig, err) < 0 || read_restore(rs, &guard, err) < 0 ||
+	if (wr_worker_exclude(rs->w, &ig, err) < 0 || read_restore(rs, &guard, err) < 0 ||
 	    find_part(rs, rd, err) < 0)
 		return NULL;
 	if (wr_json_get_bool(rs->w->args, "look", false))
@@ -616,8 +657,9 @@ static void
 import_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total, uint64_t bytes,
 		uint64_t bytes_total)
 {
-	(void)step;
 	wr_worker_progress(ctx, "import", files, files_total, bytes, bytes_total);
+	if (!strcmp(step, "save") || !strcmp(step, "restore"))
+		wr_worker_pace(step, bytes);
 }
 
 /* The source becomes a snapshot. */
@@ -696,7 +738,7 @@ wr_work_import(struct wr_worker *w, struct wr_err *err)
 	struct wr_restore_result out;
 	json_t *res = NULL, *imported;
 
-	if (!r || !trailer || read_exclude(w, &ig, err) < 0 ||
+	if (!r || !trailer || wr_worker_exclude(w, &ig, err) < 0 ||
 	    wr_repo_lock(r, "import", LOCK_WAIT_S, err) < 0)
 		return NULL;
 	if (take_in(w, r, ig, &in, err) < 0)

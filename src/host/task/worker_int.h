@@ -2,7 +2,7 @@
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
  * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c, worker_read.c,
- * worker_sync.c, worker_prove.c, worker_audit.c and worker_mend.c.
+ * worker_sync.c, worker_prove.c, worker_audit.c, worker_mend.c and worker_usage.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
@@ -22,6 +22,7 @@ enum {
 	WR_WORKER_REPO = 6,
 	WR_WORKER_SOURCE = 7
 };
+#define WR_RATE_FILE "work.rate"
 #define WR_WORKER_REPO_PATH "/proc/self/fd/6"
 #define WR_WORKER_SOURCE_PATH "/proc/self/fd/7"
 
@@ -40,6 +41,7 @@ struct wr_worker {
 typedef json_t *(*wr_work_fn)(struct wr_worker *w, struct wr_err *err);
 
 json_t *wr_work_init_repo(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_usage(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_inspect(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_save(struct wr_worker *w, struct wr_err *err); /* and SALVAGE */
 json_t *wr_work_restore(struct wr_worker *w, struct wr_err *err);
@@ -68,8 +70,13 @@ json_t *wr_work_hook(struct wr_worker *w, struct wr_err *err);
 /* For wr_save_opts, wr_restore_opts and the rest: at most 20 lines a second. Any thread. */
 void wr_worker_progress(void *ctx, const char *step, uint64_t files, uint64_t files_total,
 			uint64_t bytes, uint64_t bytes_total);
+/* As that, of what reads or writes a user's files: waits where it is faster than [work] rate says,
+ * which may change meanwhile. bytes: so far, in this step. */
+void wr_worker_pace(const char *step, uint64_t bytes);
 /* Member "refs" of a result: what WR_TASK_REFS says. */
 int wr_worker_refs(struct wr_repo *r, json_t *result, struct wr_err *err);
+/* What the next list of a writer lets go, under the repository's lock: {side_s, floor_s}. */
+int wr_worker_weed(struct wr_repo *r, const json_t *how, struct wr_err *err);
 /* A line to the starter before the result. */
 void wr_worker_say(const json_t *o);
 /* Counts the files of a tree in a thread of its own (worker_count.c). */
@@ -87,12 +94,22 @@ struct wr_counting {
 void wr_counting_begin(struct wr_counting *n, struct wr_repo *r, const struct wr_id *tree);
 void wr_counting_end(struct wr_counting *n); /* harmless without begin */
 
+/* ---- worker_engine.c ---- */
+
+struct wr_ignore;
+/* Argument "exclude". */
+int wr_worker_exclude(const struct wr_worker *w, struct wr_ignore **out, struct wr_err *err);
+/* What packs and their indexes take. */
+uint64_t wr_worker_packs(struct wr_repo *r);
+
 /* ---- worker_audit.c ---- */
 
 struct wr_verify_result;
 struct wr_idmap;
 /* Behind all else on this machine, from now on. */
 void wr_worker_step_back(void);
+/* Behind what users run, but never without a share: somebody waits for it. */
+void wr_worker_step_aside(void);
 /* Verify with progress, at argument "rate". */
 int wr_worker_verify(struct wr_worker *w, struct wr_repo *r, bool data,
 		     struct wr_verify_result *out, struct wr_err *err);

@@ -12,6 +12,7 @@
 
 #include "base/str.h"
 #include "engine/repo/repo.h"
+#include "engine/snap/latest.h"
 #include "fleet/link/stream.h"
 #include "fleet/record/msg.h"
 #include "fleet/sync/sync.h"
@@ -47,10 +48,42 @@ add_ref(json_t *list, const char *name, const struct wr_id *id)
 	json_array_append_new(list, o);
 }
 
+/* Is there a refs/warren/latest that came ahead of a history, and was not made here instead of one?
+ */
+static bool
+is_ahead(struct wr_repo *r)
+{
+	struct wr_reader *rd = wr_reader_new(r);
+	struct wr_latest latest = {0};
+	bool ahead = wr_latest_find(r, rd, "main", NULL, &latest, NULL) == 0 && latest.there &&
+		     !latest.base && latest.commit.parent_count == 0 &&
+		     !wr_id_is_zero(&latest.commit.tree);
+
+	wr_latest_fini(&latest);
+	wr_reader_free(rd);
+	return ahead;
+}
+
+int
+wr_worker_weed(struct wr_repo *r, const json_t *how, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *ident = wr_ident("warren", "replica");
+	struct wr_sync_weed w = {
+	    .now = wr_clock_wall().s,
+	    .side_s = wr_json_get_i64(how, "side_s", INT64_MAX),
+	    .floor_s = wr_json_get_i64(how, "floor_s", -1),
+	    .ident = ident,
+	    .ahead = is_ahead(r),
+	};
+
+	return wr_sync_weed(r, &w, err) < 0 ? wr_err_wrap(err, "weed the refs") : 0;
+}
+
 int
 wr_worker_refs(struct wr_repo *r, json_t *result, struct wr_err *err)
 {
 	struct wr_save_rec s = WR_SAVE_REC_INIT;
+	bool ahead = is_ahead(r);
 	json_t *list;
 
 	if (wr_sync_refs(r, &s, err) < 0)
@@ -59,6 +92,9 @@ wr_worker_refs(struct wr_repo *r, json_t *result, struct wr_err *err)
 	for (size_t i = 0; i < s.ref_count; i++) {
 		struct wr_id id;
 
+		/* A list with one would have every other node go without its newest state first. */
+		if (ahead && !strcmp(s.ref[i].name, WR_SYNC_LATEST))
+			continue;
 		memcpy(id.b, s.ref[i].id, sizeof(id.b));
 		add_ref(list, s.ref[i].name, &id);
 	}

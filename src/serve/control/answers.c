@@ -6,6 +6,7 @@
 #include "host/runner/runner.h"
 #include "serve/control/fleet.h"
 #include "serve/control/limits.h"
+#include "serve/control/resources.h"
 #include "sys/fs.h"
 
 json_t *
@@ -163,13 +164,17 @@ wr_json_last_save(json_t *o, const struct wr_proj_row *r)
 
 /* What an operator should know of it in one line, NULL if nothing. */
 static const char *
-notice(const struct wr_proj_row *r, const struct wr_status *st)
+notice(const struct wr_proj_row *r, const struct wr_status *st, const char *strain)
 {
+	const struct wr_notice *worst = wr_notice_worst(st);
+
 	if (st->state == WR_ST_ERROR)
 		return st->error.msg;
+	if (strain)
+		return strain;
 	if (r->save_began && !r->save_ok)
 		return "its last save failed";
-	return NULL;
+	return worst ? worst->text : NULL;
 }
 
 json_t *
@@ -180,6 +185,7 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 	struct wr_status st = {0};
 	bool has = wr_row_settings(r, &set, NULL) == 0;
 	WR_SCOPED(wr_freep) char *home = NULL;
+	WR_SCOPED(wr_freep) char *strain = NULL;
 	json_t *labels;
 
 	/* What is not in memory is at rest: thousands of them are told without a look at the disk.
@@ -231,12 +237,15 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 			wr_runner_status(c->node, &r->id, r->uid, r->exclusive, false, &run);
 		wr_json_u64(o, "processes", run.processes);
 		wr_limits_json(c, o, r, st.active, has ? &set : NULL);
+		wr_resources_json(c, o, r);
 		if (has)
 			wr_json_take(o, "settings", wr_settings_show(&set));
 		else
 			wr_json_null(o, "settings");
 	}
-	wr_json_str(o, "notice", notice(r, &st));
+	if (has)
+		strain = wr_resources_notice(c, r, &set);
+	wr_json_str(o, "notice", notice(r, &st, strain));
 	if (r->deleted) {
 		wr_json_time(o, "deleted", r->deleted);
 		wr_json_time(o, "trash_until", r->deleted + (int64_t)c->node->config.trash_keep);

@@ -60,6 +60,8 @@ static const wr_call_fn handler[WR_API_CALLS] = {
     [WR_API_HUB_FORCE] = wr_on_force,
     [WR_API_SAVE_ALL] = wr_on_save_all,
     [WR_API_PERMIT_LOSS] = wr_on_permit_loss,
+    [WR_API_USAGE] = wr_on_usage,
+    [WR_API_QUOTA_AUTO] = wr_on_quota_auto,
 };
 
 /* Does this caller hear whether a project or an operation of others exists? */
@@ -75,7 +77,8 @@ resolve_project(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	const struct wr_api_call *api = q->call.api;
 	bool removes = api->id == WR_API_DELETE || api->id == WR_API_PURGE;
 	bool trashed = api->id == WR_API_UNDELETE || api->id == WR_API_PURGE ||
-		       api->id == WR_API_SHOW || api->id == WR_API_STATE;
+		       api->id == WR_API_SHOW || api->id == WR_API_STATE ||
+		       api->id == WR_API_USAGE;
 
 	if (!wr_who_may(&q->who, api, NULL))
 		return wr_refuse(c, &q->who, api, q->call.ref, err);

@@ -46,7 +46,7 @@ count_own(struct wr_control *c, uint64_t *marks, uint64_t *held, struct wr_err *
 	size_t n;
 
 	*held = 0;
-	if (wr_damage_list(c->node, &id, &n, err) < 0 ||
+	if (wr_flag_list(c->node, WR_FLAG_DAMAGED, &id, &n, err) < 0 ||
 	    wr_store_proj_each(c->store, 0, count_row, held, err) < 0)
 		return -1;
 	*marks = n;
@@ -129,7 +129,8 @@ found_note(struct wr_control *c, const struct wr_uuid *project, const json_t *re
 
 	if (*at)
 		found_drop(at);
-	if (wr_json_get_bool(result, "whole", false) || wr_damage_is(c->node, project))
+	if (wr_json_get_bool(result, "whole", false) ||
+	    wr_flag_is(c->node, WR_FLAG_DAMAGED, project))
 		return;
 	f = wr_calloc(1, sizeof(*f));
 	f->project = *project;
@@ -191,7 +192,8 @@ wr_audit_mark(struct wr_asked *k)
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_err err = WR_ERR_INIT;
 
-	if (!wr_damage_is(c->node, &k->q.project) && mark(c, &k->q.project, &err) < 0) {
+	if (!wr_flag_is(c->node, WR_FLAG_DAMAGED, &k->q.project) &&
+	    mark(c, &k->q.project, &err) < 0) {
 		wr_asked_fail(k, &err);
 		return;
 	}
@@ -224,7 +226,7 @@ on_audited(void *ctx, const json_t *result, const struct wr_err *why)
 		memcpy(a.digest.b, b.p, b.len);
 	(void)count_own(c, &marks, &held, NULL); /* nothing known is nothing said */
 	told = json_deep_copy(result);
-	wr_json_bool(told, "marked", wr_damage_is(c->node, &k->q.project));
+	wr_json_bool(told, "marked", wr_flag_is(c->node, WR_FLAG_DAMAGED, &k->q.project));
 	wr_json_u64(told, "marks", marks);
 	wr_json_u64(told, "held", held);
 	wr_json_write(told, &a.blob);

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls about the node as a whole: health, volumes, what needs attention, who costs what, events.
  */
-#include <sys/statvfs.h>
-
 #include "base/str.h"
 #include "host/runner/runner.h"
 #include "model/openapi.h"
 #include "serve/control/fleet.h"
+#include "serve/control/marks.h"
 #include "sys/clock.h"
 #include "sys/sandbox.h"
-
-/* A volume is told to be nearly full above this. */
-#define NEARLY_FULL_PERCENT 85
 
 int
 wr_on_health(struct wr_control *c, struct wr_req *q, struct wr_err *err WR_UNUSED)
@@ -32,31 +28,15 @@ wr_on_openapi(struct wr_control *c WR_UNUSED, struct wr_req *q, struct wr_err *e
 	return 0;
 }
 
-/* Percent used; 0 if it cannot be known. */
-static unsigned
+static enum wr_mark
 volume_json(struct wr_control *c, size_t i, json_t *o)
 {
 	const struct wr_volume *v = &c->node->volume[i];
-	struct statvfs st;
-	uint64_t total, used;
 
 	wr_json_str(o, "id", v->id.s);
 	wr_json_path(o, "path", v->path, strlen(v->path));
 	wr_json_bool(o, "lost", c->volume_lost[i]);
-	if (fstatvfs(v->fd, &st) < 0 || st.f_blocks == 0) {
-		wr_json_null(o, "total");
-		return 0;
-	}
-	total = (uint64_t)st.f_blocks * st.f_frsize;
-	used = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
-	wr_json_u64(o, "total", total);
-	wr_json_u64(o, "free", (uint64_t)st.f_bavail * st.f_frsize);
-	wr_json_u64(o, "inodes", st.f_files);
-	wr_json_u64(o, "inodes_free", st.f_favail);
-	/* As df: of what users may have. */
-	total = used + (uint64_t)st.f_bavail * st.f_frsize;
-	wr_json_u64(o, "percent", total ? (used * 100 + total - 1) / total : 0);
-	return total ? (unsigned)((used * 100 + total - 1) / total) : 0;
+	return wr_marks_json(c, i, o);
 }
 
 static void
@@ -83,7 +63,7 @@ node_json(struct wr_control *c, json_t *o, bool walls)
 	wr_json_str(o, "socket", c->node->socket_path);
 	list = wr_json_array(o, "volumes");
 	for (size_t i = 0; i < c->node->volume_count; i++)
-		volume_json(c, i, wr_json_item(list));
+		(void)volume_json(c, i, wr_json_item(list));
 	wr_json_u64(o, "running", c->running);
 	wr_json_u64(o, "queued", c->queued);
 	if (!walls)
@@ -108,6 +88,9 @@ wr_on_node(struct wr_control *c, struct wr_req *q, struct wr_err *err WR_UNUSED)
 
 enum level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_OK, LEVELS };
 static const char *const level_name[] = {"error", "warning", "ok"};
+
+/* From here on a notice needs attention, not only its user's. */
+#define NOTICE_WARNS 95
 
 struct status {
 	struct wr_control *c;
@@ -143,6 +126,35 @@ cure(const struct wr_proj_row *r, const struct wr_status *st)
 	return wr_asprintf("warren start %s", r->name);
 }
 
+/* Beside whatever else there is to say of it. */
+static void
+status_beside(struct status *s, const struct wr_proj_row *r, const struct wr_status *st)
+{
+	struct wr_beside b;
+
+	wr_copies_beside(s->c, r, &b);
+	if (b.sides) {
+		WR_SCOPED(wr_freep)
+		char *text = wr_asprintf("%zu side branch%s with work that was off the line: %s%s",
+					 b.sides, b.sides == 1 ? "" : "es", b.side,
+					 b.sides == 1 ? "" : ", ...");
+		WR_SCOPED(wr_freep)
+		char *command = wr_asprintf("warren diff %s %s", r->name, b.side);
+
+		add_line(s, LEVEL_OK, r, st, text, command);
+	}
+	if (b.latest) {
+		WR_SCOPED(wr_freep)
+		char *text = wr_asprintf("its newest state of %s lies on %s for recovery only; the "
+					 "history is on its way",
+					 wr_fmt_utc(b.latest).s, b.latest_on);
+		WR_SCOPED(wr_freep)
+		char *command = wr_asprintf("warren show %s", r->name);
+
+		add_line(s, LEVEL_WARNING, r, st, text, command);
+	}
+}
+
 static int
 status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 {
@@ -152,7 +164,8 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	int64_t now = wr_clock_wall().s, age = now - r->save_began;
 	WR_SCOPED(wr_freep) char *text = NULL;
 	WR_SCOPED(wr_freep) char *command = NULL;
-	struct wr_err lost = WR_ERR_INIT;
+	const struct wr_notice *n;
+	struct wr_err lost = WR_ERR_INIT, full = WR_ERR_INIT;
 	const char *why;
 	int64_t since;
 
@@ -170,11 +183,16 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 		text = wr_asprintf("frozen: %s", why);
 		command = wr_asprintf("warren explain %s", r->name);
 		add_line(s, LEVEL_ERROR, r, &st, text, command);
+	} else if (p && st.active && wr_marks_snapshot(s->c, r, &full) < 0) {
+		add_line(s, LEVEL_WARNING, r, &st, full.msg, "warren volume list");
 	} else if (r->save_began && !r->save_ok) {
 		text = wr_asprintf("its last save failed; the newest good one is %s old",
 				   wr_fmt_duration((uint64_t)WR_MAX(age, (int64_t)0)).s);
 		command = wr_asprintf("warren save %s", r->name);
 		add_line(s, LEVEL_WARNING, r, &st, text, command);
+	} else if ((n = wr_notice_worst(&st)) && n->level >= NOTICE_WARNS) {
+		text = wr_asprintf("%s (since %s)", n->text, wr_fmt_utc(n->since).s);
+		add_line(s, LEVEL_WARNING, r, &st, text, *n->command ? n->command : NULL);
 	} else if (p && p->active && st.active && p->save_every && r->save_began &&
 		   age > 3 * (int64_t)p->save_every) {
 		text = wr_asprintf("not saved for %s", wr_fmt_duration((uint64_t)age).s);
@@ -187,10 +205,12 @@ status_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 		add_line(s, LEVEL_WARNING, r, &st, text, command);
 	} else if (p) {
 		/* At rest and well: only counted. */
-		text =
-		    wr_asprintf("%s%s%s", wr_state_name(st.state), *st.step ? ": " : "", st.step);
+		text = wr_asprintf("%s%s%s%s%s", wr_state_name(st.state), *st.step ? ": " : "",
+				   st.step, n ? ", " : "", n ? n->text : "");
 		add_line(s, LEVEL_OK, r, &st, text, NULL);
 	}
+	if (p)
+		status_beside(s, r, &st);
 	return 0;
 }
 
@@ -200,18 +220,19 @@ status_volumes(struct status *s)
 	struct wr_control *c = s->c;
 
 	for (size_t i = 0; i < c->node->volume_count; i++) {
-		WR_SCOPED(wr_json_freep) json_t *o = json_object();
-		unsigned percent = volume_json(c, i, o);
+		enum wr_mark mark = wr_marks_now(c, i);
+		WR_SCOPED(wr_freep) char *full = NULL;
 		WR_SCOPED(wr_freep) char *text = NULL;
 
 		if (c->volume_lost[i]) {
 			text =
 			    wr_asprintf("volume %s is not there any more", c->node->volume[i].path);
 			add_line(s, LEVEL_ERROR, NULL, NULL, text, "warren doctor");
-		} else if (percent > NEARLY_FULL_PERCENT) {
-			text = wr_asprintf("volume %s is %u %% full", c->node->volume[i].path,
-					   percent);
-			add_line(s, LEVEL_WARNING, NULL, NULL, text, "warren trash list");
+		} else if (mark >= WR_MARK_NEW) {
+			full = wr_marks_text(c, i);
+			text = wr_asprintf("volume %s is %s", c->node->volume[i].path, full);
+			add_line(s, mark >= WR_MARK_ALARM ? LEVEL_ERROR : LEVEL_WARNING, NULL, NULL,
+				 text, "warren volume list");
 		}
 	}
 }

@@ -16,11 +16,7 @@ static int
 submit(struct wr_control *c, struct wr_req *q, enum wr_op_kind kind, json_t *args,
        struct wr_err *err)
 {
-	struct wr_op_wish w = {.row = &q->row,
-			       .kind = kind,
-			       .args = args,
-			       .by = q->who.by,
-			       .sees_all = q->who.rights & WR_RIGHT_READ};
+	struct wr_op_wish w = {.row = &q->row, .kind = kind, .args = args, .by = q->who.by};
 	struct wr_uuid op;
 
 	for (const struct wr_api_arg *a = q->call.api->arg; a->name; a++)

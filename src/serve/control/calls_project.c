@@ -7,7 +7,10 @@
 #include "model/text.h"
 #include "serve/control/control_int.h"
 #include "serve/control/limits.h"
+#include "serve/control/notices.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
+#include "serve/control/resources.h"
 #include "sys/clock.h"
 #include "sys/getent.h"
 
@@ -183,6 +186,8 @@ store_settings(struct wr_control *c, struct wr_place_of *place, struct wr_proj_r
 		wr_limits_shared(c, row);
 	else
 		wr_limits_changed(c, row);
+	wr_resources_changed(c, row);
+	wr_notices_check(c, row);
 	return 0;
 }
 
@@ -207,7 +212,9 @@ home_moves(struct wr_control *c, struct wr_req *q, const struct wr_settings *set
 /* What is signed by now, here as well, and on its way to the others. */
 struct changing {
 	struct wr_control *c;
-	struct wr_req *q; /* NULL: nobody waits any more */
+	struct wr_req *q;    /* NULL: nobody waits any more */
+	wr_settings_fn done; /* or control itself waits */
+	void *ctx;
 	struct wr_uuid project;
 	char by[64];
 	char *what;
@@ -270,6 +277,8 @@ on_signed(void *ctx, struct wr_settings *set, const struct wr_err *why)
 		else
 			reply_settings(k->q, set, k->change, k->count);
 	}
+	if (k->done)
+		k->done(k->ctx, err.code != WR_E_NONE ? &err : NULL);
 	free(k->what);
 	free((void *)(uintptr_t)k->change);
 	free(k);
@@ -292,6 +301,38 @@ ask_settings(struct wr_control *c, struct wr_req *q, const struct wr_settings *s
 	q->held = k;
 	q->gone = forget_change;
 	wr_fleet_settings(c, set, before, on_signed, k);
+}
+
+void
+wr_settings_put(struct wr_control *c, const struct wr_proj_row *row, struct wr_settings *set,
+		uint64_t before, const char *by, const char *what, wr_settings_fn done, void *ctx)
+{
+	struct wr_place_of place = WR_PLACE_OF_INIT;
+	struct wr_proj *p = wr_proj_find(c, &row->id);
+	struct wr_proj_row now = {0};
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_record e;
+
+	set->rev = before + 1;
+	if (c->fleet && wr_fleet_record(c, &row->id, &e)) {
+		struct changing *k = wr_calloc(1, sizeof(*k));
+
+		*k = (struct changing){
+		    .c = c, .done = done, .ctx = ctx, .project = row->id, .what = wr_strdup(what)};
+		snprintf(k->by, sizeof(k->by), "%s", by);
+		wr_fleet_settings(c, set, before, on_signed, k);
+		return;
+	}
+	if (wr_row_find(c, &row->id, &now, &err) == 0 &&
+	    wr_place_of_find(c->node, &row->id, &place, &err) == 0 &&
+	    store_settings(c, &place, &now, set, &err) == 0) {
+		if (p)
+			wr_proj_refresh(p, &now);
+		settings_changed(c, by, set, what);
+	}
+	wr_proj_row_fini(&now);
+	wr_place_of_fini(&place);
+	done(ctx, err.code != WR_E_NONE ? &err : NULL);
 }
 
 int

@@ -16,11 +16,14 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "host/task/task.h"
 #include "serve/control/deletion.h"
 #include "serve/control/drops.h"
 #include "serve/control/limits.h"
 #include "serve/control/marks.h"
+#include "serve/control/notices.h"
 #include "serve/control/replicas.h"
+#include "serve/control/resources.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -37,6 +40,43 @@ drain_over(struct wr_timer *t)
 }
 
 static void
+store_rate(struct wr_control *c)
+{
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_work_rate_store(c->node, &err) < 0)
+		wr_log_err(WR_LOG_WARNING, "[work] rate", &err);
+}
+
+/* The numbers of the configuration, while all goes on. */
+static void
+read_config(struct wr_control *c)
+{
+	struct wr_config fresh;
+	struct wr_err err = WR_ERR_INIT;
+	WR_SCOPED(wr_freep) char *text = NULL;
+	size_t taken, left;
+
+	if (wr_config_load(c->node->config_path, &fresh, &err) < 0) {
+		wr_log_err(WR_LOG_ERROR, "read the configuration anew", &err);
+		wr_event(c, "control", NULL, "config.refused", err.msg, NULL);
+		return;
+	}
+	taken = wr_config_take(&c->node->config, &fresh, &left);
+	wr_config_fini(&fresh);
+	store_rate(c);
+	for (size_t i = 0; i < c->proj_count; i++) {
+		struct wr_proj_row row = {0};
+
+		if (wr_row_find(c, &c->proj[i]->id, &row, NULL) == 0)
+			wr_proj_refresh(c->proj[i], &row);
+		wr_proj_row_fini(&row);
+	}
+	text = wr_asprintf("%zu changed; %zu more wait for a restart of the daemon", taken, left);
+	wr_event(c, "control", NULL, "config.loaded", text, NULL);
+}
+
+static void
 on_signal(struct wr_watch *w, uint32_t events WR_UNUSED)
 {
 	struct wr_control *c = WR_OWNER(w, struct wr_control, signals);
@@ -44,6 +84,10 @@ on_signal(struct wr_watch *w, uint32_t events WR_UNUSED)
 
 	if (read(w->fd, &info, sizeof(info)) != (ssize_t)sizeof(info) || c->draining)
 		return;
+	if (info.ssi_signo == SIGHUP) {
+		read_config(c);
+		return;
+	}
 	c->draining = true;
 	wr_notify("STOPPING=1");
 	wr_event(c, "control", NULL, "node.stopping",
@@ -64,8 +108,8 @@ watch_signals(struct wr_control *c, struct wr_err *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return wr_err_sys(err, "block signals");
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -101,7 +145,10 @@ begin(struct wr_control *c, struct wr_err *err)
 	    wr_ctl_reconcile(c, err) < 0 || (c->fleet && wr_copies_adopt(c, err) < 0))
 		return -1;
 	wr_limits_begin(c);
+	wr_resources_begin(c);
+	store_rate(c);
 	wr_marks_begin(c);
+	wr_notices_begin(c);
 	if (wr_bring_back(c, err) < 0)
 		return -1;
 	wr_crash_point("control.before-listen");
@@ -146,6 +193,7 @@ close_all(struct wr_control *c)
 	wr_deletions_end(c);
 	wr_drops_end(c);
 	wr_fleet_end(c);
+	wr_notices_end(c);
 	wr_limits_end(c);
 	wr_marks_end(c);
 	wr_ops_detach(c);

@@ -10,6 +10,7 @@
 #include "host/auth/auth.h"
 #include "host/ident/ident.h"
 #include "host/life/life.h"
+#include "host/runner/runner.h"
 #include "host/store/store.h"
 #include "serve/control/control.h"
 #include "serve/control/loop.h"
@@ -42,6 +43,7 @@ struct wr_stream;
 
 struct wr_fleetctl;
 struct wr_limits;
+struct wr_notices;
 
 /* The HTTPS API (net.c). */
 struct wr_net {
@@ -89,6 +91,8 @@ struct wr_control {
 	uint64_t watchdog_ns, volumes_ns, idle_ns, trash_ns;
 	bool *volume_lost;    /* per volume of the node */
 	struct wr_limits *limits; /* limits.h */
+	struct wr_notices *notices; /* notices.h */
+	size_t resources_next;    /* of proj, to be looked after */
 	struct wr_marks *marks;   /* marks.h */
 	struct wr_uuid *back; /* projects still to be brought back */
 	size_t back_count, back_cap, back_running;
@@ -227,6 +231,8 @@ int wr_on_replicas(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_audit(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_force(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_permit_loss(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_usage(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_quota_auto(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_save_all(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 
 /* ---- authority (authority.c) ---- */
@@ -246,6 +252,15 @@ int wr_refuse(struct wr_control *c, const struct wr_who *who, const struct wr_ap
 	      const char *ref, struct wr_err *err);
 void wr_refusals_flush(struct wr_control *c);
 
+/* ---- settings (calls_project.c) ---- */
+
+/* A change that was made to settings (rev is still what it was) takes effect: here, or by a hub.
+ * done: once, at once or later. */
+typedef void (*wr_settings_fn)(void *ctx, const struct wr_err *why);
+void wr_settings_put(struct wr_control *c, const struct wr_proj_row *row, struct wr_settings *set,
+		     uint64_t before, const char *by, const char *what, wr_settings_fn done,
+		     void *ctx);
+
 /* ---- projects (projects.c) ---- */
 
 struct wr_proj {
@@ -261,6 +276,11 @@ struct wr_proj {
 	uint64_t save_every, idle_timeout;
 	struct wr_uuid spare; /* its last scheduled save that made nothing; "" = none */
 	char warned[64];      /* the failure of a scheduled save that was told last */
+	bool noticed;         /* its user's prompt shows what there is to know */
+	/* resources.c */
+	unsigned enforced; /* enum wr_cgroup_ctl */
+	bool seen_loaded;
+	struct wr_run_seen seen;
 };
 struct wr_proj *wr_proj_find(struct wr_control *c, const struct wr_uuid *id); /* NULL: dormant */
 struct wr_proj *wr_proj_get(struct wr_control *c, const struct wr_uuid *id);
@@ -325,7 +345,6 @@ struct wr_op_wish {
 	bool may_wait;
 	uint64_t wait_s;
 	bool scheduled, back;
-	bool sees_all; /* a refusal may name other projects */
 	const struct wr_uuid *id; /* NULL: a new one */
 };
 /* Check, note durably, queue and start what can start. *out: the operation, which may be one that
@@ -369,6 +388,13 @@ void wr_stream_abort(struct wr_stream *s);
 /* Answer with a text (taken), which may be longer than a message. */
 int wr_stream_text(struct wr_req *q, struct wr_buf *text, struct wr_err *err);
 void wr_streams_kill(struct wr_control *c);
+
+/* ---- usage.c ---- */
+
+/* More arguments for the task. */
+int wr_usage_args(const struct wr_proj_row *r, json_t *args, struct wr_err *err);
+/* What it found, and what is known besides; result NULL: nothing was looked at. */
+json_t *wr_usage_json(struct wr_control *c, const struct wr_proj_row *r, const json_t *result);
 
 /* ---- answers.c ---- */
 

@@ -15,6 +15,7 @@
 #include "fleet/rules/safe.h"
 #include "serve/control/deletion.h"
 #include "serve/control/drops.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -320,7 +321,7 @@ safe_json(struct wr_control *c, json_t *o, const struct wr_member_state *ms,
 
 	for (size_t i = 0; i < count; i++) {
 		acked[i].node = h[i].member->node;
-		if (h[i].self && wr_damage_is(c->node, &ms->project))
+		if (h[i].self && wr_flag_is(c->node, WR_FLAG_DAMAGED, &ms->project))
 			continue; /* F20: what it holds counts for nothing */
 		acked[i].v = (struct wr_version){{h[i].epoch, 0}, h[i].seq};
 		if (h[i].epoch == v.n.number) /* its own pushes: the epoch is this one */
@@ -333,6 +334,12 @@ safe_json(struct wr_control *c, json_t *o, const struct wr_member_state *ms,
 	wr_json_u64(s, "of", safe.data);
 	wr_json_u64(s, "dcs", safe.dcs);
 	time_or_null(s, "since", wr_recovery_point(&ms->record, h, count));
+}
+
+static const char *
+side_of(const struct wr_save_ref *ref)
+{
+	return ref->name + strlen("refs/heads/");
 }
 
 void
@@ -366,7 +373,34 @@ wr_fleet_json(struct wr_control *c, json_t *o, const struct wr_proj_row *r, enum
 		list = how == WR_ITEM_SHOW ? wr_json_array(o, "replicas") : NULL;
 		for (size_t i = 0; list && i < count; i++)
 			holding_json(wr_json_item(list), &h[i], &ms.record, writer);
+		list = how == WR_ITEM_SHOW ? wr_json_array(o, "sides") : NULL;
+		for (size_t i = 0; list && i < ms.save.ref_count; i++)
+			if (wr_is_side(ms.save.ref[i].name))
+				wr_json_add_str(list, side_of(&ms.save.ref[i]));
 	}
+	wr_member_fini(&ms);
+}
+
+void
+wr_copies_beside(struct wr_control *c, const struct wr_proj_row *r, struct wr_beside *out)
+{
+	struct wr_holding h[WR_MEMBERS_MAX];
+	struct wr_member_state ms;
+	size_t count;
+
+	*out = (struct wr_beside){0};
+	if (!c->fleet || wr_auth_load(c->fleet->auth, &r->id, &ms, NULL) < 0)
+		return;
+	for (size_t i = 0; i < ms.save.ref_count; i++)
+		if (wr_is_side(ms.save.ref[i].name) && out->sides++ == 0)
+			snprintf(out->side, sizeof(out->side), "%s", side_of(&ms.save.ref[i]));
+	count = ms.has_record ? wr_holdings(c, &ms, r, h) : 0;
+	for (size_t i = 0; i < count; i++)
+		if (h[i].row.latest > out->latest) {
+			out->latest = h[i].row.latest;
+			snprintf(out->latest_on, sizeof(out->latest_on), "%s",
+				 wr_fleet_name(c, &h[i].member->node.id));
+		}
 	wr_member_fini(&ms);
 }
 

@@ -112,6 +112,14 @@ bool wr_fleet_record(struct wr_control *c, const struct wr_uuid *project, struct
 bool wr_fleet_is_writer(struct wr_control *c, const struct wr_uuid *project);
 /* The answers' members: epoch, writer, version, safe, replicas. */
 void wr_fleet_json(struct wr_control *c, json_t *o, const struct wr_proj_row *r, enum wr_item how);
+/* What there is of a project beside its history. */
+struct wr_beside {
+	size_t sides;   /* side branches that its newest save names */
+	char side[256]; /* one of them */
+	int64_t latest; /* a node has the newest state of then, and its history not yet; 0: none */
+	char latest_on[64];
+};
+void wr_copies_beside(struct wr_control *c, const struct wr_proj_row *r, struct wr_beside *out);
 /* What an operation's receipt says of its targets. */
 void wr_copies_took(struct wr_control *c, const struct wr_uuid *project, const json_t *receipt);
 /* Something of the project changed on this node's disk beside an operation: row and lists follow.

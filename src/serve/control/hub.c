@@ -16,6 +16,7 @@
 #include "fleet/trust/trust.h"
 #include "host/ident/ident.h"
 #include "serve/control/know.h"
+#include "serve/control/marks.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"

@@ -165,6 +165,79 @@ wr_on_ca(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	return 0;
 }
 
+/* ---- names ---- */
+
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr v4;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	return !strcmp(host, "::1") || !strcasecmp(host, "localhost");
+}
+
+/* One address may be written in several ways. */
+static bool
+same_host(const char *a, const char *b)
+{
+	struct in6_addr x, y;
+
+	if (inet_pton(AF_INET6, a, &x) == 1 && inet_pton(AF_INET6, b, &y) == 1)
+		return !memcmp(&x, &y, sizeof(x));
+	return !strcasecmp(a, b);
+}
+
+/* Does another node of the fleet answer under this name?  Its certificate would be as good as that
+ * one's for whoever asks there. */
+static bool
+taken(const struct wr_fleet *f, const struct wr_uuid *by, const char *host)
+{
+	char theirs[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (is_loopback(host))
+		return false;
+	for (size_t i = 0; i < f->node_count; i++) {
+		const struct wr_fleet_node *n = &f->node[i];
+
+		if ((n->flags & WR_FLEET_REMOVED) || !strcmp(n->node.id.s, by->s))
+			continue;
+		if (wr_names_have(n->names, host) ||
+		    (wr_hostport_parse(n->api, theirs, &port) && same_host(theirs, host)) ||
+		    (wr_hostport_parse(n->peer, theirs, &port) && same_host(theirs, host)))
+			return true;
+	}
+	return false;
+}
+
+static int
+set_names(const struct wr_fleet *f, struct wr_fleet_node *n, const char *list, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char(*host)[WR_HOST_SIZE] = wr_calloc(WR_CERT_NAMES, sizeof(*host));
+	const char *name[WR_CERT_NAMES];
+	size_t count = 0;
+
+	while (*list) {
+		if (count >= WR_CERT_NAMES)
+			return wr_err_set(err, WR_E_INVALID, "names: more than %d", WR_CERT_NAMES);
+		if (!wr_host_next(&list, host[count]))
+			return wr_err_set(err, WR_E_INVALID,
+					  "names: '%s' is no list of names or addresses",
+					  WR_Q(list));
+		if (taken(f, &n->node.id, host[count]))
+			return wr_err_set(err, WR_E_EXISTS,
+					  "names: another node of the fleet is reached as '%s'",
+					  WR_Q(host[count]));
+		name[count] = host[count];
+		count++;
+	}
+	if (wr_names_spell(name, count, n->names, sizeof(n->names)))
+		return 0;
+	return wr_err_set(err, WR_E_LIMIT, "names: they are longer than %zu bytes",
+			  sizeof(n->names) - 1);
+}
+
 /* ---- POST /v1/nodes: a token ---- */
 
 struct place {
@@ -223,6 +296,7 @@ int
 wr_on_node_add(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
 	WR_SCOPED(wr_join_token_fini) struct wr_join_token token = {{0}, {0}};
+	const char *names = wr_call_str(&q->call, "names");
 	struct place p = {"", "", {""}};
 	struct wr_join j = {.created = wr_clock_wall().s};
 	struct wr_join_text text;
@@ -241,6 +315,13 @@ wr_on_node_add(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	memcpy(j.dc, p.dc, sizeof(j.dc));
 	memcpy(j.rejoin, p.rejoin.s, sizeof(j.rejoin));
 	j.expires = j.created + JOIN_S;
+	if (names) {
+		struct wr_fleet_node n = {.node = {p.rejoin, 1}};
+
+		if (set_names(&c->fleet->auth->fleet, &n, names, err) < 0)
+			return -1;
+		memcpy(j.names, n.names, sizeof(j.names));
+	}
 	if (wr_catalog_join_put(c->fleet->catalog, &j, err) < 0)
 		return -1;
 	{
@@ -258,6 +339,7 @@ wr_on_node_add(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	wr_json_str(o, "name", j.name);
 	wr_json_str(o, "dc", j.dc);
 	wr_json_str(o, "rejoin", *j.rejoin ? j.rejoin : NULL);
+	wr_json_str(o, "names", *j.names ? j.names : NULL);
 	wr_json_time(o, "expires", j.expires);
 	wr_json_str(o, "fingerprint", wr_print_text(&print).s);
 	wr_json_str(o, "api", own && *own->api ? own->api : NULL);
@@ -333,50 +415,6 @@ struct joiner {
 	const char *peer, *api; /* "": none */
 };
 
-static bool
-is_loopback(const char *host)
-{
-	struct in_addr v4;
-
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return ntohl(v4.s_addr) >> 24 == 127;
-	return !strcmp(host, "::1") || !strcasecmp(host, "localhost");
-}
-
-/* One address may be written in several ways. */
-static bool
-same_host(const char *a, const char *b)
-{
-	struct in6_addr x, y;
-
-	if (inet_pton(AF_INET6, a, &x) == 1 && inet_pton(AF_INET6, b, &y) == 1)
-		return !memcmp(&x, &y, sizeof(x));
-	return !strcasecmp(a, b);
-}
-
-/* Does another node of the fleet answer under this name?  Its certificate would be as good as that
- * one's for whoever asks there. */
-static bool
-taken(const struct wr_fleet *f, const struct wr_uuid *by, const char *host)
-{
-	char theirs[WR_HOST_SIZE];
-	uint16_t port;
-
-	if (is_loopback(host))
-		return false;
-	for (size_t i = 0; i < f->node_count; i++) {
-		const struct wr_fleet_node *n = &f->node[i];
-
-		if ((n->flags & WR_FLEET_REMOVED) || !strcmp(n->node.id.s, by->s))
-			continue;
-		if (wr_names_have(n->names, host) ||
-		    (wr_hostport_parse(n->api, theirs, &port) && same_host(theirs, host)) ||
-		    (wr_hostport_parse(n->peer, theirs, &port) && same_host(theirs, host)))
-			return true;
-	}
-	return false;
-}
-
 static int
 check_address(const char *what, const char *s, struct wr_err *err)
 {
@@ -445,6 +483,28 @@ joiner_of(struct wr_control *c, const struct wr_call *call, struct joiner *j, st
 	    check_claim(&c->fleet->auth->fleet, &j->id, j->api, err) < 0)
 		return -1;
 	return joiner_names(c, wr_call_str(call, "names"), j, err);
+}
+
+/* Where the token says what it is called, that is what it may say of itself. */
+static int
+take_names(struct wr_control *c, struct joiner *j, const struct wr_join *token, struct wr_err *err)
+{
+	const char *const address[] = {j->peer, j->api};
+	char host[WR_HOST_SIZE];
+	uint16_t port;
+
+	if (!*token->names)
+		return 0;
+	for (size_t i = 0; i < WR_ARRAY_LEN(address); i++) {
+		if (!wr_hostport_parse(address[i], host, &port) ||
+		    wr_names_have(token->names, host))
+			continue;
+		wr_err_set(err, WR_E_DENIED, "the join token is for a host called %s, not '%s'",
+			   token->names, WR_Q(host));
+		return wr_err_hint(err, "[listen] there, or 'warren node add --names' on the hub");
+	}
+	j->name_count = 0;
+	return joiner_names(c, token->names, j, err);
 }
 
 /* Its place in the fleet record; *out_changed: the record is another one now. */
@@ -533,7 +593,7 @@ add_base64(json_t *o, const char *key, const struct wr_buf *b)
 
 /* Token, place, certificate, record. */
 static int
-join(struct wr_control *c, struct wr_req *q, const struct joiner *j, const char *hash,
+join(struct wr_control *c, struct wr_req *q, struct joiner *j, const char *hash,
      struct wr_buf *cert, struct wr_fleet_node *out, struct wr_err *err)
 {
 	WR_SCOPED(fleet_fini) struct wr_fleet f = {.seq = 0};
@@ -549,7 +609,7 @@ join(struct wr_control *c, struct wr_req *q, const struct joiner *j, const char 
 		wr_catalog_abort(c->fleet->catalog);
 		return wrong_join(c, q, err);
 	}
-	n = take_place(&f, j, &token, &changed, err);
+	n = take_names(c, j, &token, err) < 0 ? NULL : take_place(&f, j, &token, &changed, err);
 	if (!n || issue(c, &n->node, (struct wr_der){j->spki.p, j->spki.len}, j->name,
 			j->name_count, cert, err) < 0) {
 		wr_catalog_abort(c->fleet->catalog);
@@ -734,33 +794,6 @@ confirm(struct wr_fleet_node *n, const char *address, struct wr_err *err)
 				  sizeof(n->names) - 1);
 	snprintf(n->names + used, sizeof(n->names) - used, "%s%s", used ? "," : "", spelled);
 	return 0;
-}
-
-static int
-set_names(const struct wr_fleet *f, struct wr_fleet_node *n, const char *list, struct wr_err *err)
-{
-	WR_SCOPED(wr_freep) char(*host)[WR_HOST_SIZE] = wr_calloc(WR_CERT_NAMES, sizeof(*host));
-	const char *name[WR_CERT_NAMES];
-	size_t count = 0;
-
-	while (*list) {
-		if (count >= WR_CERT_NAMES)
-			return wr_err_set(err, WR_E_INVALID, "names: more than %d", WR_CERT_NAMES);
-		if (!wr_host_next(&list, host[count]))
-			return wr_err_set(err, WR_E_INVALID,
-					  "names: '%s' is no list of names or addresses",
-					  WR_Q(list));
-		if (taken(f, &n->node.id, host[count]))
-			return wr_err_set(err, WR_E_EXISTS,
-					  "names: another node of the fleet is reached as '%s'",
-					  WR_Q(host[count]));
-		name[count] = host[count];
-		count++;
-	}
-	if (wr_names_spell(name, count, n->names, sizeof(n->names)))
-		return 0;
-	return wr_err_set(err, WR_E_LIMIT, "names: they are longer than %zu bytes",
-			  sizeof(n->names) - 1);
 }
 
 int

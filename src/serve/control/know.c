@@ -477,17 +477,31 @@ check_whole(struct wr_control *c, struct wr_err *err)
 	WR_SCOPED(wr_json_freep) json_t *names = json_array();
 	WR_SCOPED(wr_buf_fini) struct wr_buf list = WR_BUF_INIT;
 	size_t n = wr_know_missing(c, names), i;
+	const char *mute = NULL;
 	const json_t *e;
 
 	if (!n)
 		return 0;
-	json_array_foreach(names, i, e) if (i < 5)
-	    wr_buf_addf(&list, "%s%s", i ? ", " : "", json_string_value(e));
+	json_array_foreach(names, i, e)
+	{
+		const struct wr_fleet_node *f =
+		    wr_fleet_by_name(&c->fleet->auth->fleet, json_string_value(e));
+
+		if (i < 5)
+			wr_buf_addf(&list, "%s%s", i ? ", " : "", json_string_value(e));
+		if (f && !*f->peer)
+			mute = f->name;
+	}
 	wr_err_set(
 	    err, WR_E_BUSY,
 	    "the hub's catalog is recovering: it does not know yet which names are in use on "
 	    "%s%s",
 	    wr_buf_str(&list), n > 5 ? ", ..." : "");
+	if (mute)
+		return wr_err_hint(err,
+				   "node %s has no address for other nodes, so it cannot be asked: "
+				   "[listen] peer = HOST:PORT in its configuration",
+				   mute);
 	return wr_err_hint(err, "nodes report by themselves; one that is gone for good: 'warren "
 				"node remove NAME --force'");
 }

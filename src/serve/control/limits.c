@@ -242,6 +242,19 @@ wr_limits_tick(struct wr_control *c)
 
 /* ---- told ---- */
 
+bool
+wr_limits_usage(struct wr_control *c, const struct wr_proj_row *r, struct wr_quota_usage *out)
+{
+	struct wr_quota *q = quota_of(c, r);
+	struct wr_quota_tree t;
+
+	*out = (struct wr_quota_usage){0};
+	if (!q || !q->caps.bytes)
+		return false;
+	t = tree_of(c, r);
+	return wr_quota_usage(q, &t, out, NULL) == 0;
+}
+
 void
 wr_limits_json(struct wr_control *c, json_t *o, const struct wr_proj_row *r, bool active,
 	       const struct wr_settings *set)

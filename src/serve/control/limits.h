@@ -16,6 +16,8 @@ void wr_limits_tick(struct wr_control *c);
 void wr_limits_changed(struct wr_control *c, const struct wr_proj_row *r);
 /* Its uid is not its alone any more, so it is not to be limited. */
 void wr_limits_shared(struct wr_control *c, const struct wr_proj_row *r);
+/* What the file system counts of its working files now; false: nobody does. inodes 0: not those. */
+bool wr_limits_usage(struct wr_control *c, const struct wr_proj_row *r, struct wr_quota_usage *out);
 /* Member "limits" of a project that is shown. set: NULL if there are none. */
 void wr_limits_json(struct wr_control *c, json_t *o, const struct wr_proj_row *r, bool active,
 		    const struct wr_settings *set);

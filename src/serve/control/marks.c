@@ -5,7 +5,8 @@
  *
  *   new       no new project, no new copy; hubs place none here
  *   alarm     what is past its time in the trash goes at once, operators are told
- *   snapshot  the day's ten largest growers make no snapshots
+ *   snapshot  those of the day's ten largest growers that grew by a hundredth of the volume (1 GiB
+ *             of a large one) and by a tenth of what the largest did make no snapshots
  *
  * Deleting, purging, stopping and starting go on to the end, out of the reserve.
  */
@@ -16,13 +17,15 @@
 #include "serve/control/drops.h"
 #include "sys/clock.h"
 
-#define LOOK_NS (5 * (uint64_t)WR_SECOND)
+#define LOOK_NS (2 * (uint64_t)WR_SECOND)
 #define EXPIRED_NS (60 * (uint64_t)WR_SECOND)
 /* Who grew is found by looking at all projects. */
 #define GROWERS_NS (10 * (uint64_t)WR_SECOND)
 #define GROWERS 10
 /* Less is no growth to speak of. */
 #define GROWN_LEAST (UINT64_C(1) << 20)
+/* A hundredth of a volume, of a large one this, is refused a snapshot for. */
+#define GROWN_MATTERS (UINT64_C(1) << 30)
 /* LIMIT: set aside within one look. */
 #define REFILL_STEP (UINT64_C(64) << 20)
 
@@ -259,8 +262,7 @@ wr_marks_pick(struct wr_control *c, const char *wish, bool sees_all, uint32_t *o
 			continue;
 		if (wr_marks_now(c, i) >= WR_MARK_NEW)
 			full = i;
-		else if (best == none ||
-			 c->marks->vol[i].room.free > c->marks->vol[best].room.free)
+		else if (best == none || c->marks->vol[i].room.free > c->marks->vol[best].room.free)
 			best = i;
 	}
 	if (best != none) {
@@ -278,18 +280,23 @@ wr_marks_pick(struct wr_control *c, const char *wish, bool sees_all, uint32_t *o
 	return wr_err_set(err, WR_E_FAILED, "no volume of this node is there");
 }
 
+/* One of the largest growers, and so that it matters: NULL. */
 static const struct grower *
 grower_of(const struct vol *v, const struct wr_uuid *project)
 {
-	for (size_t i = 0; i < v->grower_count; i++)
-		if (!strcmp(v->grower[i].id.s, project->s))
-			return &v->grower[i];
+	const uint64_t least = WR_MIN(v->room.bytes / 100, GROWN_MATTERS);
+
+	for (size_t i = 0; i < v->grower_count; i++) {
+		const struct grower *g = &v->grower[i];
+
+		if (!strcmp(g->id.s, project->s))
+			return g->bytes >= least && g->bytes >= v->grower[0].bytes / 10 ? g : NULL;
+	}
 	return NULL;
 }
 
 int
-wr_marks_snapshot(struct wr_control *c, const struct wr_proj_row *row, bool sees_all,
-		  struct wr_err *err)
+wr_marks_snapshot(struct wr_control *c, const struct wr_proj_row *row, struct wr_err *err)
 {
 	const size_t at = row->repo_vol;
 	WR_SCOPED(wr_freep) char *what = NULL;
@@ -302,11 +309,9 @@ wr_marks_snapshot(struct wr_control *c, const struct wr_proj_row *row, bool sees
 	if (!g)
 		return 0;
 	what = wr_asprintf("no snapshot of '%s'", row->name);
-	refuse(c, at, what, sees_all, err);
-	if (!sees_all)
-		add_text(err, "; it grew by ", wr_fmt_bytes(g->bytes).s, " within a day");
-	return wr_err_hint(err, "its files stay as they are, unsaved; room is made by deleting "
-				"projects, warren purge, or warren volume add");
+	refuse(c, at, what, false, err);
+	add_text(err, "; it grew by ", wr_fmt_bytes(g->bytes).s, " within a day");
+	return wr_err_hint(err, "warren volume list");
 }
 
 /* ---- the fleet ---- */
@@ -402,13 +407,17 @@ wr_marks_tick(struct wr_control *c)
 	const uint64_t now = wr_clock_mono_ns();
 	struct wr_marks *m = c->marks;
 	struct wr_err err = WR_ERR_INIT;
+	enum wr_mark mark;
 	bool alarm = false;
 
 	if (m->looked_ns && now - m->looked_ns < LOOK_NS)
 		return;
 	m->looked_ns = now;
 	for (size_t i = 0; i < c->node->volume_count; i++) {
-		alarm |= wr_marks_now(c, i) >= WR_MARK_ALARM;
+		mark = wr_marks_now(c, i);
+		alarm |= mark >= WR_MARK_ALARM;
+		if (mark != WR_MARK_NONE && !c->volume_lost[i])
+			wr_room_hurry(&c->node->volume[i]);
 		refill(c, i);
 	}
 	forget_live(c);

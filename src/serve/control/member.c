@@ -172,7 +172,7 @@ wr_member_env_of(struct wr_control *c, const struct wr_uuid *project, struct wr_
 	wr_heard_env(c, project, env);
 	(void)wr_place_of_find(c->node, project, &place, NULL); /* a new one goes anywhere */
 	env->may_store = wr_volume_takes(c->node, &place);
-	env->damaged = wr_damage_is(c->node, project);
+	env->damaged = wr_flag_is(c->node, WR_FLAG_DAMAGED, project);
 	wr_place_of_fini(&place);
 }
 
@@ -498,7 +498,7 @@ check_fill(struct wr_asked *k, const struct wr_member_state *s, struct wr_err *e
 	if (!m || m->role == WR_ROLE_WITNESS)
 		return wr_err_set(err, WR_E_DENIED, "node '%s' keeps no copy of it",
 				  wr_fleet_name(k->c, &k->q.from.id));
-	if (wr_damage_is(k->c->node, &k->q.project))
+	if (wr_flag_is(k->c->node, WR_FLAG_DAMAGED, &k->q.project))
 		return wr_err_set(err, WR_E_CORRUPT, "the copy here is damaged");
 	if (k->q.version.n.number == 0) /* its copy is damaged: what it lacks may be here */
 		return wr_epoch_none(&held.n)

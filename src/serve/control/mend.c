@@ -162,7 +162,7 @@ on_looked(void *ctx, const json_t *result, const struct wr_err *why)
 		wr_log_err(WR_LOG_WARNING, "look at a damaged copy", why);
 		due_in(m, PAUSE_S);
 	} else if (wr_json_get_bool(result, "whole", false)) {
-		if (wr_damage_clear(c->node, &m->project, &err) == 0) {
+		if (wr_flag_clear(c->node, WR_FLAG_DAMAGED, &m->project, &err) == 0) {
 			wr_event(c, "audit", &m->project, "copy.whole",
 				 "it is whole again, and counts", NULL);
 			drop(c->fleet->drops, m);
@@ -255,7 +255,7 @@ wr_mends_begin(struct wr_control *c)
 	struct wr_err err = WR_ERR_INIT;
 	size_t n = 0;
 
-	if (wr_damage_list(c->node, &id, &n, &err) < 0)
+	if (wr_flag_list(c->node, WR_FLAG_DAMAGED, &id, &n, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "look for damaged copies", &err);
 	for (size_t i = 0; i < n; i++)
 		wr_mend_now(c, &id[i]);

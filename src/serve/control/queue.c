@@ -20,6 +20,7 @@
 #include "serve/control/deletion.h"
 #include "serve/control/drops.h"
 #include "serve/control/marks.h"
+#include "serve/control/notices.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
@@ -149,10 +150,11 @@ wish_row(struct wr_op *o, struct wr_proj_row *row, int64_t now)
 static void
 saved_row(struct wr_proj_row *row, const json_t *save)
 {
-	const char *commit = wr_json_get_str(save, "commit", NULL);
-	const char *name = wr_json_get_str(save, "snapshot", NULL);
+	const bool latest = wr_json_get_bool(save, "latest", false); /* no snapshot */
+	const char *commit = latest ? NULL : wr_json_get_str(save, "commit", NULL);
+	const char *name = latest ? NULL : wr_json_get_str(save, "snapshot", NULL);
 
-	if (!name)
+	if (!name && !latest)
 		name = wr_json_get_str(save, "name", NULL);
 	row->save_began = wr_json_get_time(save, "scan_started", row->save_began);
 	row->save_ended = wr_json_get_time(save, "finished", wr_clock_wall().s);
@@ -403,6 +405,22 @@ record_later(struct wr_op *o)
 		wr_timer_on(&o->c->loop, &o->c->record, RECORD_NS, record_again);
 }
 
+/* No snapshot was made, the newest state alone is saved: told once by the schedule. */
+static bool
+tell_refused(struct wr_op *o, const json_t *receipt)
+{
+	const json_t *save = wr_json_get_obj(receipt, "save");
+	const json_t *why = wr_json_get_obj(save ? save : receipt, "refused");
+	const char *text = wr_json_get_str(why, "message", "");
+
+	if (!why)
+		return false;
+	if (!o->scheduled || strncmp(o->p->warned, text, sizeof(o->p->warned) - 1) != 0)
+		wr_event(o->c, o->row.by, &o->row.project, "save.refused", text, NULL);
+	snprintf(o->p->warned, sizeof(o->p->warned), "%.63s", text);
+	return true;
+}
+
 static void
 tell_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, const struct wr_err *why)
 {
@@ -414,6 +432,10 @@ tell_end(struct wr_op *o, enum wr_op_state state, const json_t *receipt, const s
 	WR_SCOPED(wr_freep) char *text = NULL;
 
 	wr_json_str(detail, "op", o->row.id.s);
+	if (state == WR_OPS_DONE && tell_refused(o, receipt)) {
+		json_decref(detail);
+		return;
+	}
 	if (state == WR_OPS_DONE) {
 		text = wr_asprintf("%s done", kind);
 		if (!is_quiet(o, state, receipt) && !beside)
@@ -612,14 +634,16 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 	}
 	if (rc < 0)
 		record_later(o);
+	/* What it left may not be at rest, also where nobody wants the project active.
+	 * Whoever waits finds all of it. */
+	if (wr_row_find(c, &p->id, &row, NULL) == 0) {
+		wr_row_status(c, &row, &st);
+		wr_notices_check(c, &row);
+		wr_proj_row_fini(&row);
+	}
 	while (o->waiters)
 		wr_req_reply_op(o->waiters, &id);
 	json_decref(receipt);
-	/* What it left may not be at rest, also where nobody wants the project active. */
-	if (wr_row_find(c, &p->id, &row, NULL) == 0) {
-		wr_row_status(c, &row, &st);
-		wr_proj_row_fini(&row);
-	}
 	if (rc == 0) {
 		op_free(o);
 		trim(c, &p->id);
@@ -840,13 +864,14 @@ out:
 	wr_place_of_fini(&place);
 }
 
-/* Its save may be left out: not where the project leads away from here, which is what helps. */
+/* Does it make a snapshot of its own accord?  What leads the project away from a full volume is
+ * what helps, and is not counted. */
 static bool
-stops(const struct wr_op *o)
+snapshots(const struct wr_op *o)
 {
 	enum wr_op_kind k = o->row.kind;
 
-	return (k == WR_OP_STOP || k == WR_OP_RESTART || k == WR_OP_DELETE) &&
+	return (k == WR_OP_SAVE || k == WR_OP_STOP || k == WR_OP_RESTART || k == WR_OP_DELETE) &&
 	       !wr_json_get_bool(o->args, "release", false);
 }
 
@@ -870,7 +895,7 @@ begin_op(struct wr_op *o, struct wr_err *err)
 		copy_settings(c, &row);
 	wish_row(o, &row, now);
 	request = op_request(o, &row);
-	if (stops(o) && wr_marks_snapshot(c, &row, false, &full) < 0)
+	if (snapshots(o) && wr_marks_snapshot(c, &row, &full) < 0)
 		wr_json_str(request, "no_snapshot", full.msg);
 	(void)wr_opdir_drop(c->node, &o->row.id, NULL); /* of an attempt that was cut off */
 	if (wr_opdir_make(c->node, &o->row.id, request, err) < 0)
@@ -1134,8 +1159,7 @@ gives_way(const struct wr_op *run)
 static int
 admit(struct wr_proj *p, const struct wr_op_wish *w, struct wr_err *err)
 {
-	if (wr_row_volumes(p->c, w->row, err) < 0 ||
-	    (w->kind == WR_OP_SAVE && wr_marks_snapshot(p->c, w->row, w->sees_all, err) < 0))
+	if (wr_row_volumes(p->c, w->row, err) < 0)
 		return -1;
 	if (p->waiting >= WR_QUEUE_MAX || p->c->queued >= WR_QUEUED_MAX) {
 		wr_err_set(err, WR_E_BUSY, "too many operations wait%s",

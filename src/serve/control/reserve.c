@@ -10,20 +10,13 @@
  * The same when a project that was here alone is purged.  A hub frees by itself what is forgotten
  * all the same (know.c).
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/log.h"
 #include "base/str.h"
 #include "serve/control/fleet.h"
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
-#include "sys/fs.h"
 
-#define DIR_NAME "asked"
 #define ASK_MS 15000
 #define AGAIN_S 2
 #define AGAIN_MAX_S 60
@@ -43,45 +36,23 @@ struct wr_reserve {
 	struct wr_timer tick;
 };
 
-static int
-note_open(struct wr_control *c, struct wr_err *err)
-{
-	int fd;
-
-	if (mkdirat(c->node->state_fd, DIR_NAME, 0700) == 0)
-		(void)wr_fsync_dir(c->node->state_fd, ".", NULL); /* at worst the note is lost */
-	else if (errno != EEXIST)
-		return wr_err_sys(err, "make '%s/" DIR_NAME "'", WR_Q(c->node->state_path));
-	fd = wr_open_dir(c->node->state_fd, DIR_NAME);
-	return fd < 0 ? wr_err_sys(err, "open '%s/" DIR_NAME "'", WR_Q(c->node->state_path)) : fd;
-}
-
 void
 wr_reserve_note(struct wr_control *c, const struct wr_uuid *project)
 {
 	struct wr_err err = WR_ERR_INIT;
-	WR_SCOPED(wr_closep) int dir = note_open(c, &err);
-	WR_SCOPED(wr_closep) int fd = -1;
 
-	if (dir >= 0) {
-		fd = openat(dir, project->s, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		/* DURABLE: before a hub hears of it. */
-		if (fd < 0)
-			wr_err_sys(&err, "note '%s'", project->s);
-		else
-			(void)wr_fsync_dir(dir, ".", &err);
-	}
 	/* Without it a crash leaves a name to the hub's own look. */
-	if (err.code != WR_E_NONE)
+	if (wr_flag_set(c->node, WR_FLAG_ASKED, project, "", 0, &err) < 0)
 		wr_log_err(WR_LOG_WARNING, "note what is asked of a hub", &err);
 }
 
 void
 wr_reserve_used(struct wr_control *c, const struct wr_uuid *project)
 {
-	WR_SCOPED(wr_freep) char *path = wr_asprintf(DIR_NAME "/%s", project->s);
+	struct wr_err err = WR_ERR_INIT;
 
-	(void)unlinkat(c->node->state_fd, path, 0); /* what comes back is looked at anew */
+	if (wr_flag_clear(c->node, WR_FLAG_ASKED, project, &err) < 0)
+		wr_log_err(WR_LOG_WARNING, "what was asked of a hub", &err);
 }
 
 static bool
@@ -205,19 +176,16 @@ wr_reserve_free(struct wr_control *c, const struct wr_uuid *project)
 void
 wr_reserve_begin(struct wr_control *c)
 {
-	int fd = wr_open_dir(c->node->state_fd, DIR_NAME);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
-	struct wr_uuid id;
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_uuid *id;
+	size_t n;
 
 	c->fleet->reserve = wr_calloc(1, sizeof(*c->fleet->reserve));
-	while (d && (e = readdir(d)))
-		if (wr_uuid_parse(e->d_name, &id))
-			add(c, &id);
-	if (d)
-		closedir(d);
-	else
-		wr_closep(&fd);
+	if (wr_flag_list(c->node, WR_FLAG_ASKED, &id, &n, &err) < 0)
+		wr_log_err(WR_LOG_ERROR, "what was asked of a hub", &err);
+	for (size_t i = 0; i < n; i++)
+		add(c, &id[i]);
+	free(id);
 }
 
 void

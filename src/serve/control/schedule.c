@@ -15,7 +15,9 @@
 #include "serve/control/drops.h"
 #include "serve/control/limits.h"
 #include "serve/control/marks.h"
+#include "serve/control/notices.h"
 #include "serve/control/replicas.h"
+#include "serve/control/resources.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -43,18 +45,6 @@ oldest_due(struct wr_control *c, uint64_t now_s)
 	return best;
 }
 
-/* For the same reason every minute: told once. */
-static void
-not_saved(struct wr_proj *p, const struct wr_err *why)
-{
-	if (!strncmp(p->warned, why->msg, sizeof(p->warned) - 1))
-		return;
-	snprintf(p->warned, sizeof(p->warned), "%s", why->msg);
-	wr_log_err(WR_LOG_WARNING, "ask for a save", why);
-	if (why->code == WR_E_DENIED)
-		wr_event(p->c, "schedule", &p->id, "save.refused", why->msg, NULL);
-}
-
 static void
 save_due(struct wr_control *c, uint64_t now_s)
 {
@@ -78,7 +68,7 @@ save_due(struct wr_control *c, uint64_t now_s)
 			if (*p->spare.s)
 				w.id = &p->spare;
 			if (wr_op_submit(c, &w, &op, &err) < 0)
-				not_saved(p, &err);
+				wr_log_err(WR_LOG_WARNING, "ask for a save", &err);
 			p->spare.s[0] = '\0';
 		}
 		wr_proj_row_fini(&row);
@@ -238,7 +228,9 @@ on_tick(struct wr_timer *t)
 	wr_net_tick(c);
 	wr_fronts_tick(c);
 	wr_limits_tick(c);
+	wr_resources_tick(c);
 	wr_marks_tick(c);
+	wr_notices_tick(c);
 	if (every(&c->volumes_ns, now, VOLUMES_S))
 		watch_volumes(c);
 	if (every(&c->watchdog_ns, now, WATCHDOG_S))

@@ -124,7 +124,7 @@ wr_sides_learn(struct wr_control *c, const struct wr_uuid *project)
 	struct alone *a = s ? find(s, project) : NULL;
 	uint64_t soon = wr_clock_mono_ns() / WR_SECOND + SOON_S;
 
-	if (!s || !wr_sides_marked(c->node, project))
+	if (!s || !wr_flag_is(c->node, WR_FLAG_SIDES, project))
 		return;
 	if (!a) {
 		wr_grow(&s->alone, &s->cap, s->count + 1, sizeof(*s->alone));
@@ -167,7 +167,7 @@ wr_sides_op_ended(struct wr_control *c, const struct wr_op_row *op, const json_t
 		wr_sides_learn(c, &op->project);
 		return;
 	}
-	if (!wr_sides_marked(c->node, &op->project)) {
+	if (!wr_flag_is(c->node, WR_FLAG_SIDES, &op->project)) {
 		*a = s->alone[--s->count];
 		set_timer(s);
 		return;
@@ -191,7 +191,7 @@ wr_sides_begin(struct wr_control *c)
 
 	*wr_copies_sides(c) = s;
 	s->c = c;
-	if (wr_sides_list(c->node, &id, &n, &err) < 0)
+	if (wr_flag_list(c->node, WR_FLAG_SIDES, &id, &n, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "side branches", &err);
 	for (size_t i = 0; i < n; i++)
 		wr_sides_learn(c, &id[i]);

@@ -183,6 +183,8 @@ on_ended(struct wr_child *ch, int wait_status)
 	if (q && s->reply) {
 		if (err.code != WR_E_NONE) {
 			wr_req_fail(q, &err);
+		} else if (q->call.api->id == WR_API_USAGE) {
+			wr_req_reply(q, 200, 0, wr_usage_json(s->c, &q->row, result));
 		} else {
 			json_t *o = wr_json_begin("warren.mkdir/1");
 
@@ -236,6 +238,10 @@ wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		t.kind = WR_TASK_MKDIR;
 		s->reply = true;
 		break;
+	case WR_API_USAGE:
+		t.kind = WR_TASK_USAGE;
+		s->reply = true;
+		break;
 	case WR_API_FILES:
 		t.kind = WR_TASK_FILES;
 		type = "application/json";
@@ -250,6 +256,8 @@ wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		break;
 	}
 	rc = wr_place_of_find(c->node, &q->row.id, &place, err);
+	if (rc == 0 && t.kind == WR_TASK_USAGE)
+		rc = wr_usage_args(&q->row, args, err);
 	if (rc == 0 && !s->reply && pipe2(out, O_CLOEXEC) < 0)
 		rc = wr_err_sys(err, "make a pipe");
 	if (rc == 0) {

@@ -7,8 +7,6 @@
 
 #include <sys/socket.h>
 
-#define CHUNK (64u << 10)
-
 void
 wr_pstream_begin(struct wr_pconn *c, int local)
 {
@@ -98,10 +96,10 @@ outward(struct wr_pconn *c)
 
 	if (c->end_sent)
 		return false;
-	wr_buf_reserve(&c->out, WR_FRAME_HEAD + CHUNK);
+	wr_buf_reserve(&c->out, WR_FRAME_HEAD + WR_FRAME_DATA_LEN);
 	p = c->out.p + c->out.len;
 	do
-		n = recv(c->local, p + WR_FRAME_HEAD, CHUNK, MSG_DONTWAIT);
+		n = recv(c->local, p + WR_FRAME_HEAD, WR_FRAME_DATA_LEN, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN) {
 		c->local_in = true;
