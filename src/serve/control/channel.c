@@ -293,7 +293,7 @@ wr_channel_begin(struct wr_control *c, struct wr_err *err)
 	p->sock = -1;
 	p->watch = (struct wr_watch)WR_WATCH_INIT;
 	p->listen_fd = -1;
-	if (where && *where && (p->listen_fd = wr_link_listen(where, err)) < 0)
+	if (where && *where && (p->listen_fd = wr_net_socket(where, err)) < 0)
 		return wr_err_wrap(err, "[listen] peer");
 	return start(c, err);
 }

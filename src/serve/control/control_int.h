@@ -148,6 +148,8 @@ int wr_hub_refresh(struct wr_control *c, struct wr_err *err);
 
 /* Nothing happens unless [listen] api says where. */
 int wr_net_listen(struct wr_control *c, struct wr_err *err);
+/* wr_link_listen at a start: a process of the daemon before may still be about to end. */
+int wr_net_socket(const char *where, struct wr_err *err);
 void wr_net_stop_listening(struct wr_control *c);
 /* Once a second: has the certificate been renewed? */
 void wr_net_tick(struct wr_control *c);

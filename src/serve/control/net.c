@@ -10,12 +10,14 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
 #include "fleet/link/link.h"
 #include "serve/control/fleet.h"
+#include "sys/clock.h"
 #include "sys/fs.h"
 
 #define KEY_FILE "tls/node.key"
@@ -224,6 +226,26 @@ on_connection(struct wr_watch *w, uint32_t events WR_UNUSED)
 }
 
 int
+wr_net_socket(const char *where, struct wr_err *err)
+{
+	const struct timespec pause = {.tv_nsec = 50000000};
+	const uint64_t until = wr_deadline_ms(5000);
+	struct wr_err why = WR_ERR_INIT;
+	int fd;
+
+	while ((fd = wr_link_listen(where, &why)) < 0) {
+		if (why.code != WR_E_BUSY || wr_clock_mono_ns() >= until) {
+			if (err)
+				*err = why;
+			return -1;
+		}
+		why = (struct wr_err)WR_ERR_INIT;
+		nanosleep(&pause, NULL);
+	}
+	return fd;
+}
+
+int
 wr_net_listen(struct wr_control *c, struct wr_err *err)
 {
 	WR_SCOPED(wr_secret_fini) struct wr_buf b = WR_BUF_INIT;
@@ -236,7 +258,7 @@ wr_net_listen(struct wr_control *c, struct wr_err *err)
 	c->net.cert_stamp_ns = wr_key_stamp(c);
 	if (load(c, &b, err) < 0)
 		return -1;
-	fd = wr_link_listen(where, err);
+	fd = wr_net_socket(where, err);
 	if (fd < 0)
 		return wr_err_wrap(err, "[listen] api");
 	wr_watch_on(&c->loop, &c->net.listener, fd, EPOLLIN, on_connection);
