@@ -19,7 +19,7 @@ DEPS_DEB = dpkg-dev jq
 DEPS_VM = qemu-system-x86 debootstrap
 DEPS_LINT = clang clang-format cppcheck shellcheck
 DEPS_FUZZ = clang libclang-rt-14-dev
-DEPS_BENCH = restic borgbackup casync iperf3
+DEPS_BENCH = restic borgbackup casync iperf3 xfsprogs
 
 export LC_ALL = C.UTF-8
 
@@ -87,8 +87,9 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/run $(BENCH_ARGS)
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/host
-	@ninja -C $(BUILD) bench/place_bench
+	@ninja -C $(BUILD) bench/place_bench bench/limits_bench
 	bench/place $(abspath $(BUILD))/bench/place_bench
+	WARREN_BIN=$(abspath $(BUILD))/warren bench/limits $(abspath $(BUILD))/bench/limits_bench
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/fleet
 
 lint: deps-lint
