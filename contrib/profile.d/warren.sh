@@ -5,7 +5,9 @@
 # thing once.
 
 __warren_notice() {
-	[ -r "${WARREN_NOTICES:-/run/warren/notice}/${UID:-none}" ] || return 0
+	# What comes behind it before the prompt sees how the user's command ended.
+	__warren_status=$?
+	[ -r "${WARREN_NOTICES:-/run/warren/notice}/${UID:-none}" ] || return $__warren_status
 	__warren_all=
 	while read -r __warren_text && read -r __warren_command; do
 		__warren_all="${__warren_all}warren: $__warren_text${__warren_command:+
@@ -17,6 +19,7 @@ __warren_notice() {
 		printf '%s' "$__warren_all" >&2
 	fi
 	unset __warren_all __warren_text __warren_command
+	return $__warren_status
 }
 
 # $UID is of bash and zsh; others have no hook before the prompt either.

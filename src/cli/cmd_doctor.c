@@ -108,8 +108,7 @@ check_controllers(struct doctor *d, const char *at, const char *text, bool limit
 	      hint, "%s", at ? at : why);
 	found(d, "cgroup limits", limits,
 	      "limits of memory, processors, processes and disks are kept but not enforced", hint,
-	      "controllers: %s%s%s", *text ? text : "none", at && *why ? "; " : "",
-	      at ? why : "");
+	      "controllers: %s%s%s", *text ? text : "none", at && *why ? "; " : "", at ? why : "");
 }
 
 /* Where a node keeps its groups, and what they have. */
@@ -117,14 +116,16 @@ static void
 check_node_cgroup(struct doctor *d, const struct wr_node *n)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	const char *at = NULL;
 	struct wr_run_place p;
 
 	wr_run_place(n, &p);
 	for (unsigned i = 0; wr_cgroup_ctl_name[i]; i++)
 		if (p.controllers & 1u << i)
 			wr_buf_addf(&b, "%s%s", b.len ? " " : "", wr_cgroup_ctl_name[i]);
-	check_controllers(d, p.unit ? "warren-projects.scope" : p.groups ? "there" : NULL,
-			  wr_buf_str(&b), p.controllers == WR_CGROUP_ALL, p.why, p.hint);
+	if (p.groups)
+		at = p.unit ? "warren-projects.scope" : "there";
+	check_controllers(d, at, wr_buf_str(&b), p.controllers == WR_CGROUP_ALL, p.why, p.hint);
 }
 
 /* No node yet, or not ours: what the host has. */

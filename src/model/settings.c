@@ -260,10 +260,11 @@ hint_allowed(const struct wr_set_key *k, struct wr_err *err)
 				   k->key);
 	case WR_SET_STR:
 		if (!strcmp(k->key, "cpu_max"))
-			return wr_err_hint(err,
-					   "%s is a number of processors (2, 0.5) or percent of one "
-					   "(50%%), from 0.01 to 1000; '%s=': no limit",
-					   k->key, k->key);
+			return wr_err_hint(
+			    err,
+			    "%s is a number of processors (2, 0.5) or percent of one "
+			    "(50%%), from 0.01 to 1000; '%s=': no limit",
+			    k->key, k->key);
 		return wr_err_hint(
 		    err, "%s is text of at most %" PRIu64 " bytes without control characters",
 		    k->key, k->max);

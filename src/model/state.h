@@ -80,7 +80,7 @@ struct wr_status_target {
 
 /* What its user and its operator should know of a project while it lasts. */
 struct wr_notice {
-	char code[24]; /* what it is about: disk, inodes, history */
+	char code[24];  /* what it is about: disk, inodes, history */
 	uint64_t level; /* the mark that was reached, percent: 80, 95, 100 */
 	char text[256];
 	char command[128]; /* that helps; "" = none */

@@ -368,9 +368,8 @@ wr_cgroup_cpu(int slice_fd, const char *name, double *out_s)
 
 /* ---- limits ---- */
 
-/* How far below its limit of memory a group is slowed down: a 32nd. Nearer it would not be felt,
- * farther a hog would be halted for minutes instead of ended. */
-#define SLOW_SHIFT 5
+/* On its way down a limit of memory stays a 32nd above what is in use. */
+#define ROOM_SHIFT 5
 /* LIMIT: of a weight for the BFQ scheduler, whose files are its own. */
 #define BFQ_WEIGHT_MAX 1000
 /* Of cpu.max, in microseconds. */
@@ -476,7 +475,7 @@ limit_memory(int group_fd, uint64_t most)
 	/* No number that somebody types ends a process: on its way down the limit stays above what
 	 * is in use. But it never goes up for that, or nothing would ever meet it. */
 	if (most && (!before || most < before)) {
-		now = WR_MAX(most, used + (used >> SLOW_SHIFT));
+		now = WR_MAX(most, used + (used >> ROOM_SHIFT));
 		if (before)
 			now = WR_MIN(now, before);
 	}
@@ -484,7 +483,10 @@ limit_memory(int group_fd, uint64_t most)
 	 * cost. Both files are absent in some kernels. */
 	(void)put(group_fd, "memory.oom.group", "1");
 	(void)put(group_fd, "memory.swap.max", most ? "0" : "max");
-	return put_number(group_fd, "memory.high", most - (most >> SLOW_SHIFT)) &&
+	/* It only matters on the way down: there who wants more is slowed. A hog that was slowed
+	 * below its limit would go on for minutes, at the cost of the disk from which its program
+	 * is read again and again. */
+	return put_number(group_fd, "memory.high", most) &&
 	       put_number(group_fd, "memory.max", now) && now == most;
 }
 

@@ -57,10 +57,10 @@ struct wr_cgroup_limits {
 	uint64_t cpu_percent;           /* of one processor; 0: no limit */
 	uint64_t cpu_weight, io_weight; /* 1 .. 10000; 0: left alone */
 };
-/* Put them on a group. Memory: a bit below the limit processes are slowed down, at it they end all
- * at once; nothing of it is swapped. A limit of memory that is less than what is in use ends
- * nobody: it follows the use down, call after call. Gives enum wr_cgroup_ctl: what is in force now,
- * with memory only when it is down at what was asked for. */
+/* Put them on a group. Memory: at the limit they end, all at once; nothing of it is swapped. A
+ * limit of memory that is less than what is in use ends nobody: it follows the use down, call after
+ * call. Gives enum wr_cgroup_ctl: what is in force now, with memory only when it is down at what
+ * was asked for. */
 unsigned wr_cgroup_limit(int group_fd, const struct wr_cgroup_limits *l);
 
 struct wr_cgroup_hits {

@@ -219,7 +219,7 @@ test_limit__numbers_arrive(void **state)
 	g = wr_cgroup_make(slice, "lim", &e);
 	assert_int_equal(wr_cgroup_limit(g, &some) | WR_CGROUP_IO, WR_CGROUP_ALL);
 	assert_text(g, "memory.max", "67108864");
-	assert_text(g, "memory.high", "65011712");
+	assert_text(g, "memory.high", "67108864");
 	assert_text(g, "memory.oom.group", "1");
 	assert_text(g, "pids.max", "20");
 	assert_text(g, "cpu.max", "150000 100000");
@@ -317,7 +317,7 @@ test_memory__lowered_it_ends_nobody(void **state)
 	assert_false(wr_cgroup_limit(g, &little) & WR_CGROUP_MEMORY);
 	assert_false(wr_cgroup_limit(g, &little) & WR_CGROUP_MEMORY);
 	assert_true(memory_of(g) > 16 << 20);
-	assert_text(g, "memory.high", "16252928");
+	assert_text(g, "memory.high", "16777216");
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
 	assert_true(wr_cgroup_hits(slice, "low", &hits));
 	assert_int_equal(hits.oom, 0);

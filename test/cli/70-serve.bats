@@ -432,6 +432,35 @@ has_event() {
 	[ ! -e "v/repos/.trash/$id" ]
 }
 
+@test "what was told to be over while node.db took nothing is not begun by the next daemon" {
+	start_daemon
+	make_project ann
+	echo x >"$(tree_path ann)/f"
+	id=$(project_id ann)
+	exec 9<>"v/repos/$id/conf/lock"
+	flock 9
+	op=$(api POST /v1/projects/ann/save '{}' | jq -r .id)
+	mkfifo go
+	python3 - "$WARREN_ROOT/state/node.db" <<-'PY' 9>&- &
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1], isolation_level=None)
+		db.execute("BEGIN IMMEDIATE")
+		open("held", "w").close()
+		open("go").read()
+	PY
+	holder=$!
+	until_true test -e held
+	run -0 api POST "/v1/operations/$op/cancel"
+	api GET "/v1/operations/$op" | jq -e '.state == "cancelled"'
+	kill_daemon
+	echo >go
+	wait "$holder"
+	exec 9>&-
+	start_daemon
+	op_wait "$op" | jq -e '.state == "cancelled"'
+	api GET /v1/projects/ann/snapshots | jq -e '.snapshots == []'
+}
+
 @test "the index is made again from the disks" {
 	start_daemon
 	make_project ann

@@ -162,11 +162,15 @@ has_systemd_names() {
 	start_daemon
 	make_project games
 	make_project taken
+	make_project sudo
 	id=$(member taken id)
 	echo '{"userName":"taken","uid":4242}' >taken.user
 	inside cp "$PWD/taken.user" /run/userdb/taken.user
 	run -3 "$WARREN" start games
 	[[ $output == *"account 'games': the host has one, of uid 5, not $(member games uid)"* ]]
+	# What the host allows its group of that name is not for the project's.
+	run -3 "$WARREN" start sudo
+	[[ $output == *"group 'sudo': the host has one, of gid 27, not $(member sudo gid)"* ]]
 	services files
 	run -3 "$WARREN" start taken
 	[[ $output == *"'taken.user' is somebody else's"* ]]
@@ -325,10 +329,11 @@ has_systemd_names() {
 	printf '# users\nalice:%s:10\nbroken line\n' $((first + 1)) >etc/subuid
 	printf 'bob:%s:5\n' $((first + 12)) >etc/subgid
 	account carol $((first + 17))
+	echo "staff2:x:$((first + 18)):" >>etc/group
 	make_project two
 	make_project three
 	[ "$(member two uid)" = $((first + 11)) ]
-	[ "$(member three uid)" = $((first + 18)) ]
+	[ "$(member three uid)" = $((first + 19)) ]
 	run -3 "$WARREN" doctor
 	[[ $output == *"missing"*"uids"*"of which $((first + 1))-$((first + 10)) are alice's in"* ]]
 	printf 'alice:%s:1000\n' "$first" >etc/subuid

@@ -32,7 +32,7 @@ repo_of() {
 over_quota() {
 	make_node
 	start_daemon
-	make_project olga disk=1M repo_quota_factor=1 "$@"
+	make_project olga disk=1M repo_quota_factor=1
 	wr start olga
 	home=$(wr_json show olga | jq -r .home)
 	noise "$home/big" 2
@@ -98,6 +98,44 @@ wr_json() {
 	[ ! -e "$home/two" ]
 	tag=$(in_git tag -l 'before-*')
 	[ "$(in_git cat-file -p "$tag:two")" = two ]
+}
+
+@test "past the quota of the history: cut off at any step, what was saved is the origin of the files" {
+	local at
+	make_node
+	start_daemon
+	make_project olga disk=1M repo_quota_factor=1
+	wr start olga
+	home=$(wr_json show olga | jq -r .home)
+	repo=$(repo_of olga)
+	noise "$home/big" 2
+	wr save olga
+	for at in saving moved saved result; do
+		stop_daemon
+		WARREN_CRASH=life.save.$at start_daemon
+		echo "$at" >"$home/f"
+		run ! wr save olga
+		stop_daemon
+		start_daemon
+		run -3 wr stop olga
+		wr start olga
+		[ "$(cat "$home/f")" = "$at" ]
+		[ "$(in_git cat-file -p refs/warren/latest:f)" = "$at" ]
+		[ -z "$(in_git branch --list 'conflict-*')" ]
+	done
+	# The way back into history likewise.
+	wr settings olga repo_quota_factor=0
+	stop_daemon
+	WARREN_CRASH=life.save.moved start_daemon
+	echo last >"$home/f"
+	run ! wr save olga
+	stop_daemon
+	start_daemon
+	wr stop olga
+	wr start olga
+	[ "$(in_git cat-file -p main:f)" = last ]
+	[ -z "$(in_git branch --list 'conflict-*')" ]
+	run ! in_git rev-parse -q --verify refs/warren/latest
 }
 
 notice_of() {
@@ -182,6 +220,12 @@ notice_is() {
 	run -0 bash -c 'PS1=x; . "$1"; WARREN_NOTICES=/nonexistent; eval "$PROMPT_COMMAND"' - \
 		"$BATS_TEST_DIRNAME/../../contrib/profile.d/warren.sh"
 	[ -z "$output" ]
+	# Other things before the prompt see how the last command ended, with a notice or without.
+	for f in n none; do
+		run -0 bash -c 'PS1=x PROMPT_COMMAND="echo ended \$?"; . "$1"; WARREN_NOTICES=$PWD/$2
+			(exit 7); eval "$PROMPT_COMMAND"' - "$BATS_TEST_DIRNAME/../../contrib/profile.d/warren.sh" "$f"
+		[[ $output == *"ended 7" ]]
+	done
 	noise "$home/c" 1
 	wr save olga
 	notice_is olga "disk 100"

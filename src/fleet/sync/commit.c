@@ -11,7 +11,8 @@
  *
  * refs/warren/latest is replaceable: of what a list on the line had there nothing is kept.  One
  * that no list had came ahead of its history; if that never comes it is all there is, and becomes a
- * side branch.
+ * side branch; when a newer one comes ahead it goes to refs/warren/keep/.  None takes the place of
+ * one that a save names: that is the state which whoever goes on from this save needs.
  */
 #include <time.h>
 
@@ -560,6 +561,58 @@ wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_syn
 	free(m.first);
 	free(m.reached);
 	return rc;
+}
+
+/* ---- a newest state that comes ahead ---- */
+
+/* Did this one come ahead of its history, too? */
+static bool
+came_ahead(struct wr_repo *r, const struct wr_id *id)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_reader *rd = wr_reader_new(r);
+	struct wr_commit c = WR_COMMIT_INIT;
+	struct wr_id made = {{0}};
+
+	if (wr_repo_read_commit(rd, id, &c, NULL) == 0) {
+		wr_commit_latest(&b, &c.tree, c.committer_time);
+		made = wr_obj_id(WR_OBJ_COMMIT, b.p, b.len);
+	}
+	wr_commit_fini(&c);
+	wr_reader_free(rd);
+	return wr_id_eq(&made, id);
+}
+
+int
+wr_sync_put_latest(struct wr_repo *r, const struct wr_id *id, const struct wr_sync_commit *c,
+		   struct wr_err *err)
+{
+	struct move m = {.repo = r, .c = c};
+	struct wr_err why = WR_ERR_INIT;
+	struct wr_id old;
+	bool is = wr_ref_read(r, WR_SYNC_LATEST, &old, &why) == 0;
+
+	if (!is && why.code != WR_E_NOT_FOUND) {
+		if (err)
+			*err = why;
+		return -1;
+	}
+	if (is && !wr_id_eq(&old, id)) {
+		WR_SCOPED(wr_freep)
+		char *name = wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(c->now).s,
+					 wr_id_hex(&old).s);
+
+		if (!came_ahead(r, &old))
+			return wr_err_set(err, WR_E_DENIED,
+					  "'" WR_SYNC_LATEST "' is part of what was saved here");
+		if (make_free(&m, name, &old, err) < 0)
+			return -1;
+	}
+	if (wr_ref_update(r, WR_SYNC_LATEST, id, is ? &old : NULL, c->ident, "warren: newest state",
+			  err) < 0)
+		return -1;
+	wr_crash_point("sync.first");
+	return 0;
 }
 
 /* ---- what a writer's own list lets go ---- */

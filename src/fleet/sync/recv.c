@@ -1139,27 +1139,6 @@ begin_again(struct recv *v)
 	v->state = RECV_START;
 }
 
-/* What a list has of this ref was refused with FIRST: this one came so, too. */
-static int
-move_latest(struct recv *v, const struct wr_sync_commit *c, struct wr_err *err)
-{
-	struct wr_repo *r = v->m.src.repo;
-	struct wr_err why = WR_ERR_INIT;
-	struct wr_id old;
-	bool is = wr_ref_read(r, WR_SYNC_LATEST, &old, &why) == 0;
-
-	if (!is && why.code != WR_E_NOT_FOUND) {
-		if (err)
-			*err = why;
-		return -1;
-	}
-	if (wr_ref_update(r, WR_SYNC_LATEST, &v->newest.ref[0].id, is ? &old : NULL, c->ident,
-			  "warren: newest state", err) < 0)
-		return -1;
-	wr_crash_point("sync.first");
-	return 0;
-}
-
 static int
 commit_locked(struct recv *v, const struct wr_sync_commit *c, struct wr_sync_result *out,
 	      struct wr_err *err)
@@ -1186,7 +1165,7 @@ commit_locked(struct recv *v, const struct wr_sync_commit *c, struct wr_sync_res
 	if (mends(v))
 		return 0;
 	if (v->first_on)
-		return move_latest(v, c, err);
+		return wr_sync_put_latest(r, &v->newest.ref[0].id, c, err);
 	if (wr_sync_move_refs(r, v->o.mode, &v->m.target, c, out, err) < 0)
 		return -1;
 	if (wr_sync_drop_keeps(r, c->now, c->floor_s, &out->refs_dropped, err) < 0 ||

@@ -743,10 +743,12 @@ wants_first(struct send *s)
 	wr_commit_latest(&s->made, &tip->tree, tip->time);
 	s->newest = wr_obj_id(WR_OBJ_COMMIT, s->made.p, s->made.len);
 	far = wr_sync_list_find(&s->far, WR_SYNC_LATEST);
-	if (!far || !wr_id_eq(&far->id, &s->newest))
-		return true;
-	s->m.progress.first = s->tip_time;
-	return false;
+	if (far && wr_id_eq(&far->id, &s->newest)) {
+		s->m.progress.first = s->tip_time;
+		return false;
+	}
+	/* One that did not come ahead is part of a save there, and stays until this list comes. */
+	return !far || s->has_far_tree;
 }
 
 static int

@@ -272,6 +272,9 @@ int wr_sync_check_list(struct wr_repo *r, const struct wr_sync_list *l, bool sid
 int wr_sync_move_refs(struct wr_repo *r, enum wr_sync_mode mode, const struct wr_sync_list *target,
 		      const struct wr_sync_commit *c, struct wr_sync_result *out,
 		      struct wr_err *err);
+/* A newest state came ahead of its history. */
+int wr_sync_put_latest(struct wr_repo *r, const struct wr_id *id, const struct wr_sync_commit *c,
+		       struct wr_err *err);
 int wr_sync_drop_keeps(struct wr_repo *r, int64_t now, int64_t floor_s, size_t *out_dropped,
 		       struct wr_err *err);
 /* First bytes of the digest of a list. */

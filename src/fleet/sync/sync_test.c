@@ -519,6 +519,44 @@ test_latest_off_the_line(WR_UNUSED void **state)
 	rec_fini(&held);
 }
 
+/* What a save names does not give way to a state that comes ahead of its history; one that came so
+ * itself does, and is kept. */
+static void
+test_newest_state_where_one_is(WR_UNUSED void **state)
+{
+	struct push p = PUSH_INIT;
+
+	SH("bytes a 500000 >w/big; save; g src update-ref refs/warren/latest "
+	   "$(g src commit-tree -m 1 main^{tree})");
+	push_ok(&p);
+	SH("g src rev-parse refs/warren/latest >was; g src update-ref -d refs/warren/latest; "
+	   "for i in 1 2 3; do bytes $i 100000 >w/f; save main $((1700000100 + i)); done");
+	for (uint64_t cut = 60000; cut <= 180000; cut += 60000) {
+		p = (struct push)PUSH_INIT;
+		p.send.newest_first = true;
+		p.send.first_bytes = 1000;
+		p.port.cut_at = cut;
+		assert_int_equal(push(&p), -1);
+		rec_fini(&p.list);
+		SH("test $(g dst rev-parse refs/warren/latest) = $(cat was)");
+	}
+	SH("rm -rf dst; git init -q --bare dst");
+	send_newest_alone();
+	SH("g dst rev-parse refs/warren/latest >was; bytes 4 100000 >w/f; save main 1700000200");
+	for (uint64_t cut = 50000;; cut += 50000) {
+		p = (struct push)PUSH_INIT;
+		p.send.newest_first = true;
+		p.send.first_bytes = 1000;
+		p.port.cut_at = cut;
+		assert_int_equal(push(&p), -1);
+		rec_fini(&p.list);
+		if (run(NULL, "test $(git --git-dir=dst rev-parse refs/warren/latest) = "
+			      "$(cat was)") != 0)
+			break;
+	}
+	SH("test $(g dst for-each-ref --format='%%(objectname)' refs/warren/keep) = $(cat was)");
+}
+
 /* W7: side branches of another node become branches here, and nothing else changes. */
 static void
 test_side_branches_of_others(WR_UNUSED void **state)
@@ -715,6 +753,7 @@ main(int argc, char **argv)
 	    T(test_newest_state_whose_history_is_lost),
 	    T(test_listed_latest_is_replaced),
 	    T(test_latest_off_the_line),
+	    T(test_newest_state_where_one_is),
 	    T(test_side_branches_of_others),
 	    T(test_side_branch_goes_on),
 	    T(test_side_branch_let_go),

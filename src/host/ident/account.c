@@ -65,6 +65,12 @@ check_others(const struct wr_settings *s, bool *out_named, struct wr_err *err)
 		return wr_err_set(err, WR_E_EXISTS,
 				  "account '%s': the host has one, of uid %u, not %u", name, e.id,
 				  s->uid);
+	/* What the host allows a group goes by its name, with some programs (sudo). */
+	if (s->gid == s->uid && wr_getent_by_name(true, name, &e) == WR_GETENT_FOUND &&
+	    e.id != s->gid)
+		return wr_err_set(err, WR_E_EXISTS,
+				  "group '%s': the host has one, of gid %u, not %u", name, e.id,
+				  s->gid);
 	return 0;
 }
 

@@ -185,8 +185,9 @@ wr_ident_next(const struct wr_node *n, wr_ident_free_fn fn, void *ctx, uint32_t 
 			first = (uint64_t)r->last + 1;
 			continue;
 		}
-		/* Failed: it is not known to be somebody's. */
-		if (wr_getent_by_id(false, uid, &e) != WR_GETENT_FOUND) {
+		/* The gid is to be the same. Failed: it is not known to be somebody's. */
+		if (wr_getent_by_id(false, uid, &e) != WR_GETENT_FOUND &&
+		    wr_getent_by_id(true, uid, &e) != WR_GETENT_FOUND) {
 			*out = uid;
 			return 0;
 		}

@@ -111,9 +111,10 @@ wr_life_set_limits(struct wr_life *l, bool runs, unsigned *out_deny, json_t *rec
 	struct wr_quota_tree t;
 	bool on;
 
-	*out_deny = 0;
 	wr_life_step(l, "set_quota");
 	on = wr_life_quota(l, &q, &t, &why) == 0 && q.caps.bytes;
+	/* Also who is not limited must not have others charged. */
+	*out_deny = wr_quota_deny(&q, l->set.exclusive);
 	if (on && set_limits(l, &q, &t, runs, &u, &why) < 0)
 		on = false;
 	if (why.code != WR_E_NONE)
@@ -123,7 +124,6 @@ wr_life_set_limits(struct wr_life *l, bool runs, unsigned *out_deny, json_t *rec
 	wr_json_bool(o, "enforced", on);
 	wr_json_u64(o, "disk", wr_settings_u64(&l->set, "disk"));
 	if (on) {
-		*out_deny = wr_quota_deny(&q, l->set.exclusive);
 		wr_json_u64(o, "limit", u.limit_bytes);
 		wr_json_u64(o, "used", u.bytes);
 	} else {

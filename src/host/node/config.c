@@ -535,7 +535,7 @@ wr_config_get(const struct wr_config *c, const char *name, char **out, struct wr
 static bool
 taken_live(size_t i)
 {
-	static const char *const sections[] = {"save",	  "start",   "work", "trash",
+	static const char *const sections[] = {"save",    "start",   "work", "trash",
 					       "restore", "replica", "op"};
 	enum kind k = rules[i].kind;
 

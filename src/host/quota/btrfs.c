@@ -3,8 +3,9 @@
  * btrfs: a tree is subvolume N with the kernel's own group 0/N below ours, 700/N, which carries the
  * limit.  No other program makes groups of that level, so all of them are Warren's, also those
  * whose subvolume has gone.  With simple quotas a subvolume that a user makes in his tree becomes a
- * member of the same group by itself; with the older kind it would escape, so his processes may not
- * make any (wr_quota_deny).
+ * member of the same group by itself, unless he names other groups for it, or none, which the
+ * kernel lets anybody do; with the older kind it is in none.  So his processes may not make any
+ * (wr_quota_deny).
  *
  * Removing files is never refused for a limit, only what makes or grows them is.
  */
@@ -26,8 +27,6 @@
 /* Headers before Linux 6.7 do not have them. */
 #define CTL_ENABLE_SIMPLE 4
 #define STATUS_SIMPLE (UINT64_C(1) << 3)
-/* LIMIT: subvolumes within each other that are removed with a tree. */
-#define NESTED_MAX 64
 
 static uint64_t
 le64_at(const uint8_t *p, size_t i)
@@ -171,7 +170,6 @@ wr_quota_btrfs_probe(struct wr_quota *q, const char *path, bool turn_on, bool ow
 	}
 	q->simple = flags & STATUS_SIMPLE;
 	q->caps.bytes = true;
-	q->caps.tamperproof = q->simple;
 	if (turn_on && !q->simple && (flags & BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT) &&
 	    !(flags & BTRFS_QGROUP_STATUS_FLAG_RESCAN)) {
 		struct btrfs_ioctl_quota_rescan_args again = {0};
@@ -327,27 +325,28 @@ check_tree(struct wr_quota *q, const struct wr_quota_tree *t, uint32_t *out_numb
 	return q->caps.bytes ? number_of(t, &number, err) : 0;
 }
 
-/* Those a user has made inside of it, inmost first. */
+/* Those a user has made inside of it, however deep: each is found before those within it. */
 static int
-destroy_nested(int fd, uint64_t number, unsigned depth, struct wr_err *err)
+destroy_nested(int fd, uint64_t number, struct wr_err *err)
 {
-	WR_SCOPED(ids_fini) struct ids inner = {0};
-	const struct key from = {number, 0, BTRFS_ROOT_REF_KEY};
-	const struct key to = {number, UINT64_MAX, BTRFS_ROOT_REF_KEY};
+	WR_SCOPED(ids_fini) struct ids found = {0};
 
-	if (depth == NESTED_MAX)
-		return wr_err_set(err, WR_E_LIMIT, "more than %d subvolumes within each other",
-				  NESTED_MAX);
-	if (search(fd, BTRFS_ROOT_TREE_OBJECTID, &from, &to, take_offset, &inner, err) < 0)
-		return -1;
-	for (size_t i = 0; i < inner.count; i++) {
+	for (size_t i = 0;; i++) {
+		const struct key from = {number, 0, BTRFS_ROOT_REF_KEY};
+		const struct key to = {number, UINT64_MAX, BTRFS_ROOT_REF_KEY};
+
+		if (search(fd, BTRFS_ROOT_TREE_OBJECTID, &from, &to, take_offset, &found, err) < 0)
+			return -1;
+		if (i == found.count)
+			break;
+		number = found.id[i];
+	}
+	while (found.count > 0) {
 		struct btrfs_ioctl_vol_args_v2 a = {.flags = BTRFS_SUBVOL_SPEC_BY_ID};
 
-		a.subvolid = inner.id[i];
-		if (destroy_nested(fd, inner.id[i], depth + 1, err) < 0)
-			return -1;
+		a.subvolid = found.id[--found.count];
 		if (ioctl(fd, BTRFS_IOC_SNAP_DESTROY_V2, &a) < 0 && errno != ENOENT)
-			return wr_err_sys(err, "remove subvolume %" PRIu64, inner.id[i]);
+			return wr_err_sys(err, "remove subvolume %llu", a.subvolid);
 	}
 	return 0;
 }
@@ -397,7 +396,7 @@ remove_tree(struct wr_quota *q, const struct wr_quota_tree *t, bool *out_gone, u
 	/* Destroying a subvolume takes room, for which its own limit counts. */
 	if (u.limit_bytes && limit(q->fd, OURS(number), 0) < 0)
 		return wr_err_sys(err, "clear the limit of group 700/%" PRIu64, number);
-	if (destroy_nested(q->fd, number, 0, err) < 0)
+	if (destroy_nested(q->fd, number, err) < 0)
 		return -1;
 	snprintf(a.name, sizeof(a.name), "%s", t->id.s);
 	if (ioctl(t->parent_fd, BTRFS_IOC_SNAP_DESTROY, &a) < 0 && errno != ENOENT)

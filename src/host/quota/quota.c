@@ -254,7 +254,7 @@ wr_quota_deny(const struct wr_quota *q, bool exclusive)
 	if (!q->caps.bytes)
 		return 0;
 	if (q->driver == &wr_quota_btrfs)
-		return q->simple ? 0 : WR_DENY_SUBVOLUMES;
+		return WR_DENY_SUBVOLUMES;
 	/* With a number of his choice a user could have another project charged. Without the flag
 	 * that new files inherit it he only gets at what his uid is limited to. */
 	return WR_DENY_PROJECT_ID | (q->user && exclusive ? 0 : WR_DENY_FILE_FLAGS);

@@ -4,7 +4,6 @@
  * that holds them.
  *
  *   btrfs      a tree is a subvolume, 0/N; its group 700/N, which only Warren makes, is limited.
- *              Where the kernel has simple quotas, subvolumes made inside of it join the group.
  *   prjquota   ext4 and XFS: every file of a tree carries the tree's number, which is limited; so
  *              is, beside it, the uid, if it is the project's alone and the mount has usrquota.
  *   none       nothing is enforced, and what is used is not known here.

@@ -326,11 +326,24 @@ snapshot(int fd, const char *name)
 	return ioctl(fd, BTRFS_IOC_SNAP_CREATE_V2, &a) < 0 ? errno : 0;
 }
 
+/* One that joins the groups named here, which are none, and not those around it. */
+static int
+groupless(int fd, const char *name)
+{
+	struct btrfs_qgroup_inherit none = {0};
+	struct btrfs_ioctl_vol_args_v2 a = {.flags = BTRFS_SUBVOL_QGROUP_INHERIT,
+					    .size = sizeof(none)};
+
+	a.qgroup_inherit = &none;
+	snprintf(a.name, sizeof(a.name), "%s", name);
+	return ioctl(fd, BTRFS_IOC_SUBVOL_CREATE_V2, &a) < 0 ? errno : 0;
+}
+
 /* All ways out that an owner of files has; then as much as goes, everywhere. */
 static void
 escape(const char *dir, uint64_t most)
 {
-	static const char *const name[] = {"plain", "sub", "snap", "."};
+	static const char *const name[] = {"plain", "sub", "snap", "free", "."};
 	WR_SCOPED(wr_closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int at_plain, *e = said->escapes;
 
@@ -346,12 +359,24 @@ escape(const char *dir, uint64_t most)
 	e[3] = renumber(at_plain, 0);
 	e[4] = unflag(fd);
 	e[5] = renumber(fd, 0);
+	e[6] = groupless(fd, "free");
 	close(at_plain);
 	for (size_t i = 0; i < WR_ARRAY_LEN(name); i++) {
 		WR_SCOPED(wr_freep) char *into = wr_asprintf("%s/%s", dir, name[i]);
 
 		if (access(into, W_OK) == 0)
 			write_file(into, "loot", most);
+	}
+}
+
+/* Subvolumes within each other, the first of them without a group. */
+static void
+burrow(const char *dir, uint64_t deep)
+{
+	for (uint64_t i = 0; i < deep && chdir(dir) == 0; i++) {
+		WR_SCOPED(wr_closep) int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		said->error = i ? subvolume(fd, dir = "in") : groupless(fd, dir = "in");
 	}
 }
 
@@ -438,10 +463,10 @@ held(const struct wr_quota_tree *t, unsigned deny, const char *what)
 		if (limit(t, LIMIT, 0, &err) < 0)
 			printf("# %s\n", err.msg);
 		s = as(t->uid, t->id.s, deny, escape, 2 * LIMIT);
-		printf("# %" PRIu64 " bytes, last error %d; subvolume %d, snapshot %d, flag %d %d, "
-		       "number %d %d\n",
-		       s.bytes, s.error, s.escapes[0], s.escapes[1], s.escapes[2], s.escapes[4],
-		       s.escapes[3], s.escapes[5]);
+		printf("# %" PRIu64 " bytes, last error %d; subvolume %d %d, snapshot %d, flag %d "
+		       "%d, number %d %d\n",
+		       s.bytes, s.error, s.escapes[0], s.escapes[6], s.escapes[1], s.escapes[2],
+		       s.escapes[4], s.escapes[3], s.escapes[5]);
 	}
 	ok(full(s.error) && s.bytes <= LIMIT && s.bytes + 2 * SLACK >= LIMIT, "%s", what);
 	if (deny & WR_DENY_PROJECT_ID)
@@ -449,7 +474,8 @@ held(const struct wr_quota_tree *t, unsigned deny, const char *what)
 	if (deny & WR_DENY_FILE_FLAGS)
 		ok(s.escapes[2] == EPERM && s.escapes[4] == EPERM, "nor is the flag taken away");
 	if (deny & WR_DENY_SUBVOLUMES)
-		ok(s.escapes[0] == EPERM && s.escapes[1] == EPERM, "no subvolume is made");
+		ok(s.escapes[0] == EPERM && s.escapes[1] == EPERM && s.escapes[6] == EPERM,
+		   "no subvolume is made");
 }
 
 static void
@@ -467,6 +493,8 @@ no_escape(void)
 	u.exclusive = false;
 	held(&u, wr_quota_deny(&at.q, false), "nor where his uid is not his alone, denied some");
 	todo = NULL;
+	done(wr_quota_clear(&at.q, &t, &err), &err, "then as deep as he likes");
+	(void)as(t.uid, t.id.s, 0, burrow, 100);
 	done(wr_quota_remove_tree(&at.q, &t, &gone, &bytes, &err), &err,
 	     "whatever he made, the tree can be removed");
 	ok(faccessat(at.projects_fd, t.id.s, F_OK, 0) == (gone ? -1 : 0), "gone as it says");

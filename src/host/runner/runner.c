@@ -23,7 +23,6 @@
 #include "sys/clock.h"
 #include "sys/fs.h"
 
-
 /* LIMIT: how long a keeper may take to begin, killed processes to be gone, a keeper to follow. */
 #define BEGIN_MS 30000
 #define KILL_MS 10000

@@ -89,10 +89,10 @@ void wr_run_seen_store(struct wr_node *n, const struct wr_uuid *id, const struct
 
 /* Where this node's groups are, and what they can limit. */
 struct wr_run_place {
-	bool groups;	      /* there is a place for them */
-	bool unit;	      /* systemd made it: warren-projects.scope */
+	bool groups;          /* there is a place for them */
+	bool unit;            /* systemd made it: warren-projects.scope */
 	unsigned controllers; /* enum wr_cgroup_ctl */
-	char why[200];	      /* not more; "" if all is there */
+	char why[200];        /* not more; "" if all is there */
 	const char *hint;     /* what helps, or NULL */
 };
 void wr_run_place(const struct wr_node *n, struct wr_run_place *out);

@@ -325,7 +325,8 @@ wr_work_save(struct wr_worker *w, struct wr_err *err)
 	json_t *out;
 	int rc = 0;
 
-	if (!r || !trailer || wr_worker_exclude(w, &ig, err) < 0 || (tag && check_tag(tag, err) < 0))
+	if (!r || !trailer || wr_worker_exclude(w, &ig, err) < 0 ||
+	    (tag && check_tag(tag, err) < 0))
 		return NULL;
 	save_opts(w, &o);
 	o.force = wr_json_get_bool(w->args, "force", false);

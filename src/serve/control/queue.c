@@ -387,6 +387,27 @@ record_again(struct wr_timer *t)
 		wr_timer_on(&c->loop, t, RECORD_NS, record_again);
 }
 
+/* As far as the database knows it may still wait: the next daemon must not begin what was told to
+ * be over. */
+static void
+leave_end(struct wr_op *o, const struct wr_err *why)
+{
+	struct wr_node *n = o->c->node;
+	WR_SCOPED(wr_json_freep) json_t *request = json_object();
+	WR_SCOPED(wr_json_freep) json_t *result = json_object();
+	WR_SCOPED(wr_closep) int fd = wr_opdir_open(n, &o->row.id, NULL);
+	struct wr_err err = WR_ERR_INIT;
+
+	if (fd < 0 && wr_opdir_make(n, &o->row.id, request, &err) == 0)
+		fd = wr_opdir_open(n, &o->row.id, &err);
+	wr_json_bool(result, "ok", false);
+	wr_json_err(result, "error", why);
+	if (fd >= 0)
+		(void)wr_opdir_result_store(fd, result, &err);
+	if (err.code != WR_E_NONE && err.code != WR_E_EXISTS)
+		wr_log_err(WR_LOG_ERROR, "leave the end of an operation", &err);
+}
+
 /* The database is full, or busy: whoever asks hears how it ended all the same. */
 static void
 record_later(struct wr_op *o)
@@ -618,6 +639,8 @@ op_end(struct wr_op *o, enum wr_op_state state, json_t *receipt, const struct wr
 		rc = wr_store_commit(c->store, &err);
 	if (rc < 0)
 		wr_log_err(WR_LOG_ERROR, "record the end of an operation", &err);
+	if (rc < 0 && why)
+		leave_end(o, why);
 	if (quiet)
 		p->spare = id;
 	copies_go_on(o, state, receipt, why);
@@ -1365,6 +1388,16 @@ collect_old(void *ctx, const struct wr_op_row *r, struct wr_err *err WR_UNUSED)
 	return 0;
 }
 
+/* An end that the database did not take, or of which a power failure left it nothing. */
+static bool
+has_ended(struct wr_control *c, const struct wr_uuid *op)
+{
+	WR_SCOPED(wr_closep) int fd = wr_opdir_open(c->node, op, NULL);
+	WR_SCOPED(wr_json_freep) json_t *result = fd < 0 ? NULL : wr_opdir_result(fd, NULL);
+
+	return result != NULL;
+}
+
 static void
 adopt_one(struct wr_control *c, const struct wr_op_row *row)
 {
@@ -1386,6 +1419,11 @@ adopt_one(struct wr_control *c, const struct wr_op_row *row)
 	}
 	o->scheduled = !strcmp(row->by, "schedule");
 	if (row->state == WR_OPS_QUEUED) {
+		if (has_ended(c, &row->id)) {
+			append(o);
+			op_collect(o, -1);
+			return;
+		}
 		/* What sends to other nodes is asked for again by whoever lacks it. */
 		if (row->kind == WR_OP_REPLICATE ||
 		    (row->kind == WR_OP_COPY && !json_object_get(o->args, "from_snapshot"))) {

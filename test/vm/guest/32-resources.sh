@@ -22,7 +22,7 @@ t "it can be started again" warren start eve
 t "and runs" within 20 does eve
 
 snap
-t "a fork bomb" tell eve 'exec perl -e "while (1) { fork }"'
+t "a fork bomb" tell eve 'exec perl -e "while (1) { fork; select undef, undef, undef, 0.05 }"'
 t "which is refused more" within 60 at_limit eve
 t "its processes are no more than it may have" test "$(limit eve pids.current)" -le 60
 t "which is an event" within 20 told eve project.out-of-processes
@@ -42,7 +42,7 @@ t "it can be started again" warren start eve
 t "it takes 60 MB" tell eve 'exec perl -e "my @x; push @x, q(x) x 1000000 for 1..60; open F, q(>have); close F; sleep"'
 t "and has it" within 60 test -e /home/eve/have
 t "less memory than it uses" warren settings eve memory=32M
-t "ends nobody" pgrep -u "$(field show eve .uid)" perl
+t "ends nobody" pgrep -u "$(known eve uid)" perl
 t "more at once" warren settings eve memory=300M
 t "arrives" is $((300 << 20)) limit eve memory.max
 t "so do processors" warren settings eve cpu_max=50% cpu_weight=300
