@@ -131,6 +131,27 @@ conflicts() {
 	jq -e '.error.code == "denied" or (.receipt | .safe == false and .safe_in == 1 and .members == 3)' answer
 }
 
+@test "the mark of a side branch stays while somebody may be making one" {
+	make_fleet 2
+	make ann a
+	save a ann
+	within 30 is a ann .safe.in 2
+	stop_node b
+	mark=b/state/sides/$(fleet_id ann)
+	: >"$mark"
+	exec 9<>"$(repo_on b ann)/conf/lock"
+	flock 9
+	start_node b
+	looked() {
+		at b api GET /v1/operations | jq -e 'any(.operations[]; .kind == "replicate" and .state == "done")'
+	}
+	within 30 looked
+	[ -e "$mark" ]
+	exec 9>&-
+	unmarked() { [ ! -e "$mark" ]; }
+	within 30 unmarked
+}
+
 @test "move takes nothing away that is not safe, unless that is accepted" {
 	FLEET_CONF=$'[replica]\nmax_size = 4M\nretry_max = 600s'
 	make_fleet 3

@@ -702,6 +702,29 @@ offer(struct wr_life *l, const struct wr_save_rec *sides, json_t *receipt, struc
 	return rc;
 }
 
+/* The mark goes if all are named, and so are what every member keeps. Who makes one holds the
+ * lifecycle lock from before its mark until it is there: then this is tried again later. */
+static int
+end_sides(struct wr_life *l, struct wr_err *err)
+{
+	WR_SCOPED(wr_save_rec_fini) struct wr_save_rec sides = WR_SAVE_REC_INIT;
+	struct wr_lock lock = WR_LOCK_INIT;
+	struct wr_err why = WR_ERR_INIT;
+	int rc;
+
+	if (wr_life_lock(&l->place, 0, "side branches", &lock, &why) < 0) {
+		if (why.code == WR_E_BUSY)
+			return 0;
+		*err = why;
+		return -1;
+	}
+	rc = find_sides(l, &sides, err);
+	if (rc == 0 && sides.ref_count == 0)
+		rc = wr_flag_clear(l->node, WR_FLAG_SIDES, &l->project, err);
+	wr_lock_drop(&lock);
+	return rc;
+}
+
 int
 wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err)
 {
@@ -715,9 +738,8 @@ wr_life_offer_sides(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		return -1;
 	for (size_t i = 0; i < sides.ref_count; i++)
 		wr_json_add_str(list, sides.ref[i].name + strlen("refs/heads/"));
-	/* All are named, and are what every member keeps. */
 	if (sides.ref_count == 0)
-		return wr_flag_clear(l->node, WR_FLAG_SIDES, &l->project, err);
+		return end_sides(l, err);
 	if (wr_node_id_eq(&l->ms.record.writer, &l->auth->self))
 		return 0; /* its next save names them */
 	return offer(l, &sides, receipt, err);
