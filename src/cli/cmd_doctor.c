@@ -302,8 +302,8 @@ check_marks(struct doctor *d, const struct wr_node *n, const struct wr_volume *v
 	mark = wr_mark_of(&n->config, &r, WR_MARK_NONE);
 	found(d, "space", mark == WR_MARK_NONE, lost[mark],
 	      "warren volume list\nwarren trash purge, or warren volume add DIRECTORY",
-	      "%s: %s free, %s used, mark: %s", v->path, wr_fmt_bytes(r.free).s,
-	      wr_room_text(&r).s, wr_mark_name(mark));
+	      "%s: %s free, %s used, mark: %s", v->path, wr_fmt_bytes(r.free).s, wr_room_text(&r).s,
+	      wr_mark_name(mark));
 	found(d, "reserve", r.reserve >= r.reserve_wanted && r.spare >= r.spare_wanted,
 	      "on a full volume less can be deleted and stopped",
 	      "make room there: the daemon fills it up by itself", "%s: %s of %s", v->path,

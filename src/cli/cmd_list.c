@@ -279,8 +279,7 @@ sides_row(struct wr_table *t, const json_t *p)
 	const json_t *list = wr_json_get_arr(p, "sides"), *s;
 	size_t i;
 
-	json_array_foreach(list, i, s)
-	    wr_buf_addf(&b, "%s%s", i ? ", " : "", json_string_value(s));
+	json_array_foreach(list, i, s) wr_buf_addf(&b, "%s%s", i ? ", " : "", json_string_value(s));
 	row(t, "side branches", wr_buf_str(&b));
 }
 

@@ -268,14 +268,11 @@ const struct wr_api_call wr_api_calls[] = {
 			 .arg = {{.name = "rf", .kind = WR_ARG_U64, .max = 9}, {LIMIT(1000000)}},
 			 .summary = "save every project that may have changes; rf: copies to wait "
 				    "for"},
-    [WR_API_REPLICAS] = {WR_API_REPLICAS, "POST", "/v1/projects/{id}/replicas", WR_SCOPE_ADMIN,
-			 POST_PROJECT,
-			 .arg = {{STR("add"), .max = 63},
-				 {STR("remove"), .max = 63},
-				 {BOOL("witness")},
-				 {WAIT}},
-			 .summary = "a node that is to hold a copy from now on, or none any more; "
-				    "witness: to vote only"},
+    [WR_API_REPLICAS] =
+	{WR_API_REPLICAS, "POST", "/v1/projects/{id}/replicas", WR_SCOPE_ADMIN, POST_PROJECT,
+	 .arg = {{STR("add"), .max = 63}, {STR("remove"), .max = 63}, {BOOL("witness")}, {WAIT}},
+	 .summary = "a node that is to hold a copy from now on, or none any more; "
+		    "witness: to vote only"},
     [WR_API_AUDIT] = {WR_API_AUDIT, "POST", "/v1/projects/{id}/audit", WR_SCOPE_OPERATE,
 		      POST_PROJECT, .arg = {{BOOL("data")}, {BOOL("repair")}},
 		      .summary = "have every member look at its copy, and compare; data: read all; "
@@ -292,10 +289,12 @@ const struct wr_api_call wr_api_calls[] = {
     [WR_API_PERMIT_LOSS] = {WR_API_PERMIT_LOSS, "POST", "/v1/hub/permit-loss", WR_SCOPE_OPERATE,
 			    POST,
 			    .arg = {{REF("project"), REQUIRED}, {STR("node"), REQUIRED, .max = 63}},
-			    .summary = "that node may go on without the newest saves, within an hour"},
+			    .summary =
+				"that node may go on without the newest saves, within an hour"},
     [WR_API_USAGE] = {WR_API_USAGE, "GET", "/v1/projects/{id}/usage", WR_SCOPE_PROJECT,
 		      WR_API_PROJECT, .arg = {{BOOL("now")}},
-		      .summary = "what its files and its history take; now: looked at, not from sums"},
+		      .summary =
+			  "what its files and its history take; now: looked at, not from sums"},
     [WR_API_QUOTA_AUTO] = {WR_API_QUOTA_AUTO, "POST", "/v1/quota/auto", WR_SCOPE_ADMIN, POST,
 			   .arg = {{.name = "factor", .kind = WR_ARG_U64, .max = 1000},
 				   {.name = "min", .kind = WR_ARG_SIZE},

@@ -586,7 +586,8 @@ wr_settings_bool(const struct wr_settings *s, const char *key)
 uint64_t
 wr_repo_quota(const struct wr_settings *s)
 {
-	uint64_t factor = wr_settings_u64(s, "repo_quota_factor"), disk = wr_settings_u64(s, "disk");
+	uint64_t factor = wr_settings_u64(s, "repo_quota_factor"),
+		 disk = wr_settings_u64(s, "disk");
 
 	return factor && disk > UINT64_MAX / factor ? 0 : factor * disk;
 }

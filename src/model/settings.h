@@ -38,11 +38,11 @@ struct wr_set_key {
  *   home (path, /home/NAME), command (string: run by /bin/sh -c as the project's user; none), env
  * (list K=V), shell (path), autostart (bool, no), idle_timeout (duration, never), stop_timeout
  * (duration, 10s), save_every (duration, 5min, 0 never), exclude (list of gitignore patterns,
- * by_user), repo_quota_factor (3; 0 none), template (path, at_start), snapshots_link (string, .snapshots; "" none; at_start),
- * hook_timeout (duration 30s), disk (size, 3000M), inodes (200000), memory (size 2G), cpu_weight
- * (1..10000, 100), pids (4096): kept and shown, enforced by the part that sets limits; description
- * (string, by_user), cpu_max (string, see wr_cpu_parse; none), io_weight (1..10000, 100),
- * max_file_size (size, 1T), split_bits (13..19, 16, fixed).
+ * by_user), repo_quota_factor (3; 0 none), template (path, at_start), snapshots_link (string,
+ * .snapshots; "" none; at_start), hook_timeout (duration 30s), disk (size, 3000M), inodes (200000),
+ * memory (size 2G), cpu_weight (1..10000, 100), pids (4096): kept and shown, enforced by the part
+ * that sets limits; description (string, by_user), cpu_max (string, see wr_cpu_parse; none),
+ * io_weight (1..10000, 100), max_file_size (size, 1T), split_bits (13..19, 16, fixed).
  */
 extern const struct wr_set_key wr_set_keys[];
 const struct wr_set_key *

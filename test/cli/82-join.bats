@@ -349,7 +349,7 @@ has_names() {
 	until_true has_event node.unconfirmed
 	assert_equal "$(warren node show two --json | jq -r .names)" two.example.org,127.0.0.2
 	[[ $(warren node show two --json | jq -r .api) == login.example.org:* ]]
-	! names_of m | grep login
+	run ! grep login <(names_of m)
 	# A token may say it; then it is that, and nothing else.
 	run -2 warren node add --name three --dc dc3 --names 'a b'
 	run -4 warren node add --name three --dc dc3 --names three.example.org,hub.example.org

@@ -277,6 +277,7 @@ latest_on() {
 }
 
 @test "newest first: who was away gets the newest state, then what led to it" {
+	# shellcheck disable=SC2034 # of fleet.bash
 	FLEET_CONF=$'[replica]\nretry_max = 5s\nrate = 3M'
 	make_fleet 3
 	project x
@@ -291,11 +292,11 @@ latest_on() {
 	within 60 latest_on c x
 	[ "$(latest_on c x)" = "$(git_on a x rev-parse 'main^{tree}')" ]
 	# that is no copy that counts
-	! is a x .safe.in 3
+	run ! is a x .safe.in 3
 	kill_node c
 	start_node c
 	within 60 is a x .safe.in 3
-	! latest_on c x
+	run ! latest_on c x
 	[ "$(git_on c x rev-parse main)" = "$(git_on a x rev-parse main)" ]
 	fsck x
 }

@@ -138,10 +138,11 @@ conflicts() {
 	within 30 is a ann .safe.in 2
 	stop_node b
 	mark=b/state/sides/$(fleet_id ann)
+	mkdir -p b/state/sides
 	: >"$mark"
 	exec 9<>"$(repo_on b ann)/conf/lock"
 	flock 9
-	start_node b
+	start_node b 9>&-
 	looked() {
 		at b api GET /v1/operations | jq -e 'any(.operations[]; .kind == "replicate" and .state == "done")'
 	}
@@ -353,7 +354,7 @@ can_create() {
 	kill -CONT "$pid"
 	at a api GET "/v1/operations/$op?wait=60s" >answer
 	jq -e '.state == "done" and .receipt.made' answer
-	[ "$(on a op show --json "$op" | jq -r .state)" = done ]
+	[ "$(on a op show --json "$op" | jq -r .state)" = "done" ]
 	python3 -c 'import sqlite3, sys
 assert sqlite3.connect("a/state/node.db").execute("SELECT count(*) FROM op WHERE id=? AND receipt IS NOT NULL", sys.argv[1:]).fetchone()[0] == 0' "$op"
 	echo >hold

@@ -213,7 +213,8 @@ void ghost_record(struct world *w, int p, const struct wr_record *e);
 void ghost_save(struct world *w, int p, const struct ghost_save *s);
 void ghost_accept(struct world *w, int p, const struct wr_node_id *node,
 		  const struct wr_version *v);
-void ghost_promise(struct world *w, int p, const struct wr_epoch *n, const struct wr_version *whole);
+void ghost_promise(struct world *w, int p, const struct wr_epoch *n,
+		   const struct wr_version *whole);
 void ghost_delete(struct world *w, int p, const struct wr_epoch *n, int commit);
 void ghost_runners(struct world *w);
 int ghost_newest(const struct ghost *g);

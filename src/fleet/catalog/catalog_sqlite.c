@@ -79,8 +79,8 @@ static const char *const formats[] = {
     " dirty INTEGER NOT NULL, hidden INTEGER NOT NULL, running INTEGER NOT NULL,"
     " state INTEGER NOT NULL, PRIMARY KEY(project, node)) WITHOUT ROWID;"
     "CREATE INDEX copy_node ON copy(node, inc);",
-    "CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one=1), count INTEGER NOT NULL);"
-    "CREATE TABLE known(node TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;",
+    ("CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one=1), count INTEGER NOT NULL);"
+     "CREATE TABLE known(node TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;"),
     "ALTER TABLE node_join ADD COLUMN names TEXT NOT NULL DEFAULT '';",
 };
 

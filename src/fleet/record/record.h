@@ -198,8 +198,8 @@ struct wr_fleet_node {
 	char peer[256]; /* HOST:PORT or [V6]:PORT of its peer listener; "": nobody can reach it */
 	char api[256];  /* likewise, of its HTTPS API */
 	char names[WR_FLEET_NAMES]; /* hosts that may stand in its certificate, commas between */
-	struct wr_pub pub; /* its signing key */
-	uint32_t weight;   /* 100 = usual */
+	struct wr_pub pub;          /* its signing key */
+	uint32_t weight;            /* 100 = usual */
 	unsigned flags;
 };
 struct wr_fleet {

@@ -214,12 +214,9 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    T(test_x1__a_voter_never_deletes),
-	    T(test_x1__a_majority_of_the_members_proves),
-	    T(test_x1__without_proofs_it_stays),
-	    T(test_x1__another_ones_proof_is_none),
-	    T(test_x1__who_may_not_prove),
-	    T(test_x3__a_deleted_project_needs_no_proof),
+	    T(test_x1__a_voter_never_deletes),   T(test_x1__a_majority_of_the_members_proves),
+	    T(test_x1__without_proofs_it_stays), T(test_x1__another_ones_proof_is_none),
+	    T(test_x1__who_may_not_prove),       T(test_x3__a_deleted_project_needs_no_proof),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

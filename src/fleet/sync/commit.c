@@ -599,8 +599,8 @@ wr_sync_put_latest(struct wr_repo *r, const struct wr_id *id, const struct wr_sy
 	}
 	if (is && !wr_id_eq(&old, id)) {
 		WR_SCOPED(wr_freep)
-		char *name = wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(c->now).s,
-					 wr_id_hex(&old).s);
+		char *name =
+		    wr_asprintf(WR_SYNC_KEEP "%s-%.8s", format_stamp(c->now).s, wr_id_hex(&old).s);
 
 		if (!came_ahead(r, &old))
 			return wr_err_set(err, WR_E_DENIED,

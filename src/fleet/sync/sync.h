@@ -195,7 +195,7 @@ void wr_sync_progress(const struct wr_sync *m, struct wr_sync_progress *out);
 /* ---- over descriptors ---- */
 
 struct wr_sync_limits {
-	uint64_t idle_ms;  /* no byte in or out while waiting; 0: 30 s */
+	uint64_t idle_ms; /* no byte in or out while waiting; 0: 30 s */
 	/* Of waiting slow_ms in all, in which fewer than slow_bytes came, no more is given; then it
 	 * begins anew. 0: none. */
 	uint64_t slow_ms, slow_bytes;

@@ -81,7 +81,7 @@ struct wr_cert_info {
 	struct wr_uuid fleet;
 	struct wr_node_id node; /* of a CA: empty */
 	int64_t not_before, not_after;
-	struct wr_digest print; /* SHA-256 of the whole certificate */
+	struct wr_digest print;     /* SHA-256 of the whole certificate */
 	char names[WR_FLEET_NAMES]; /* as a fleet record has them; those that have room */
 };
 /* What it says; believes it. WR_E_INVALID unless it is one of ours. */

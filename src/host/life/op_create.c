@@ -278,9 +278,8 @@ set_up(struct wr_life *l, const char *from, int source, json_t *receipt, struct 
 	WR_SCOPED(wr_closep) int repo = -1;
 	int conf;
 
-	if (wr_life_make_tree(l, err) < 0 ||
-	    own_dir(l->shadow.volume[1].repos_fd, l->project.s, 0700, n->root_mode, n->uid, n->gid,
-		    err) < 0)
+	if (wr_life_make_tree(l, err) < 0 || own_dir(l->shadow.volume[1].repos_fd, l->project.s,
+						     0700, n->root_mode, n->uid, n->gid, err) < 0)
 		return -1;
 	if (fill(l, from, source, receipt, err) < 0)
 		return -1;

@@ -47,7 +47,7 @@ struct receive {
 	struct wr_member_state state;
 	struct wr_push push;
 	struct wr_msg answer;
-	bool begun; /* WR_STREAM_SYNC was said */
+	bool begun;        /* WR_STREAM_SYNC was said */
 	bool mend, mended; /* the worker takes objects alone; they are installed */
 	bool sides;        /* the worker makes branches of them; no ref moves */
 	bool latest;       /* there is a refs/warren/latest, which may become a side branch */

@@ -196,7 +196,7 @@ struct target {
 	struct wr_task_ear ear;
 	pid_t pid; /* 0: not running */
 	int fd;
-	uint64_t request, end_ns; /* end 0: none */
+	uint64_t request, end_ns;        /* end 0: none */
 	const struct wr_save_rec *sides; /* offered are these, not the save; NULL */
 	bool ok, spare;                  /* spare: enough others have it */
 	int64_t latest; /* it has the newest state of that time, if not its history; 0 */
@@ -661,11 +661,11 @@ find_sides(struct wr_life *l, struct wr_save_rec *out, struct wr_err *err)
 		for (size_t k = 0; k < l->ms.save.ref_count && !named; k++)
 			named = wr_is_side(l->ms.save.ref[k].name) &&
 				!memcmp(l->ms.save.ref[k].id, ref->id, sizeof(ref->id));
-		if (!named)
-			out->ref[out->ref_count++] =
-			    (struct wr_save_ref){.name = wr_steal(&ref->name)};
-		if (!named)
-			memcpy(out->ref[out->ref_count - 1].id, ref->id, sizeof(ref->id));
+		if (named)
+			continue;
+		out->ref[out->ref_count] = *ref;
+		out->ref_count++;
+		ref->name = NULL;
 	}
 	return 0;
 }

@@ -11,8 +11,8 @@
  *   STATE/node.lock (who changes node.json)
  *   STATE/node.db   STATE/lock (the daemon's)   STATE/control/ID   STATE/op/OPID/   STATE/log/ID
  *   RUN/warren.sock   RUN/run/ID.json (keepers)
- *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node","reserve"}   VOLUME/reserve, reserve.d
- *   VOLUME/projects/{ID,.stage,.trash}   VOLUME/repos/{ID,.trash}
+ *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node","reserve"}   VOLUME/reserve,
+ * reserve.d VOLUME/projects/{ID,.stage,.trash}   VOLUME/repos/{ID,.trash}
  * repos/ID/conf/{settings,state}.json, lock
  */
 #ifndef WR_NODE_H
@@ -48,18 +48,18 @@ struct wr_config {
 	uint64_t replica_timeout;   /* [replica] timeout = 30s: nothing moved */
 	uint64_t replica_retry_max; /* [replica] retry_max = 10min */
 	uint32_t replica_uid_first, replica_uid_last; /* [replica] uids = 1000-4294967294 */
-	uint64_t replica_max_size; /* [replica] max_size = 0: bytes of one repository */
+	uint64_t replica_max_size;   /* [replica] max_size = 0: bytes of one repository */
 	uint64_t replica_tree_after; /* [replica] tree_after = 10min */
 	uint64_t hub_creates;        /* [hub] creates = 1000: of another node, within an hour */
-	uint64_t replica_parallel; /* [replica] parallel = 4: incoming transfers */
-	char *notice_command;      /* [notice] command: NULL: none */
-	uint64_t notice_interval;  /* [notice] interval = 1h */
-	uint64_t op_keep;          /* [op] keep = 20 */
-	char *identity_driver;     /* [identity] driver = range: of new projects */
-	char *identity_accounts;   /* [identity] accounts = auto | userdb | passwd | none */
-	char *identity_userdb;     /* [identity] userdb, etc: directories; NULL: the usual */
+	uint64_t replica_parallel;   /* [replica] parallel = 4: incoming transfers */
+	char *notice_command;        /* [notice] command: NULL: none */
+	uint64_t notice_interval;    /* [notice] interval = 1h */
+	uint64_t op_keep;            /* [op] keep = 20 */
+	char *identity_driver;       /* [identity] driver = range: of new projects */
+	char *identity_accounts;     /* [identity] accounts = auto | userdb | passwd | none */
+	char *identity_userdb;       /* [identity] userdb, etc: directories; NULL: the usual */
 	char *identity_etc;
-	char *volume_quota; /* [volume] quota = auto | btrfs | prjquota | none */
+	char *volume_quota;      /* [volume] quota = auto | btrfs | prjquota | none */
 	uint32_t volume_mark[3]; /* [volume] marks = 85,92,97: percent, ascending; see room.h */
 	char *hook_started,
 	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */

@@ -103,7 +103,7 @@ wr_host_spell(const char *host, char out[WR_HOST_SIZE])
 		return;
 	if (inet_pton(AF_INET, host, &v4) == 1 && inet_ntop(AF_INET, &v4, out, WR_HOST_SIZE))
 		return;
-	for (i = 0; host[i] && i < WR_HOST_SIZE - 1; i++)
+	for (i = 0; i < WR_HOST_SIZE - 1 && host[i]; i++)
 		out[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] - 'A' + 'a' : host[i]);
 	out[i] = '\0';
 }

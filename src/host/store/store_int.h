@@ -15,8 +15,8 @@
 	"step"
 #define WR_EVENT_COLUMNS "seq,at,who,project,what,why,detail"
 #define WR_TOKEN_COLUMNS "hash,scope,project,purpose,asked,created,expires,used"
-#define WR_REPLICA_COLUMNS \
-	"project,node,epoch,seq,scan_started,at,behind_since,tries,next_try,error,hint,"           \
+#define WR_REPLICA_COLUMNS                                                               \
+	"project,node,epoch,seq,scan_started,at,behind_since,tries,next_try,error,hint," \
 	"settings_rev,latest"
 #define WR_OP_ENDED "state IN ('done','failed','cancelled')"
 
@@ -80,9 +80,10 @@
 	X(EVENT_LAST_OF, "SELECT * FROM (SELECT " WR_EVENT_COLUMNS                                 \
 			 " FROM event WHERE project=?2 ORDER BY seq DESC LIMIT ?3) ORDER BY seq")  \
 	X(REPLICA_PUT, "INSERT INTO replica(" WR_REPLICA_COLUMNS                                   \
-		       ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) "                             \
+		       ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) "                     \
 		       "ON CONFLICT(project,node) DO UPDATE SET epoch=?3,seq=?4,scan_started=?5,"  \
-		       "at=?6,behind_since=?7,tries=?8,next_try=?9,error=?10,hint=?11,settings_rev=?12,latest=?13")            \
+		       "at=?6,behind_since=?7,tries=?8,next_try=?9,error=?10,hint=?11,settings_"   \
+		       "rev=?12,latest=?13")                                                       \
 	X(REPLICA_OF, "SELECT " WR_REPLICA_COLUMNS " FROM replica WHERE project=?1 ORDER BY node") \
 	X(REPLICA_BEHIND, "SELECT " WR_REPLICA_COLUMNS                                             \
 			  " FROM replica WHERE behind_since<>0 ORDER BY project,node")             \

@@ -408,7 +408,8 @@ test_full__refused_and_whole(void **state)
 	struct wr_op_row r;
 	unsigned n = 0, left;
 
-	assert_int_equal(sqlite3_exec(s->db.sqlite, "PRAGMA max_page_count=40", NULL, NULL, NULL), 0);
+	assert_int_equal(sqlite3_exec(s->db.sqlite, "PRAGMA max_page_count=40", NULL, NULL, NULL),
+			 0);
 	do
 		r = operation(NULL, WR_OPS_QUEUED);
 	while (wr_store_op_put(s, &r, &e) == 0 && n++ < 10000);
@@ -424,7 +425,8 @@ test_full__refused_and_whole(void **state)
 	}
 	left = ops(s, NULL, WR_OPS_UNSET, 0);
 	assert_int_equal(left, n);
-	assert_int_equal(sqlite3_exec(s->db.sqlite, "PRAGMA max_page_count=4000", NULL, NULL, NULL), 0);
+	assert_int_equal(sqlite3_exec(s->db.sqlite, "PRAGMA max_page_count=4000", NULL, NULL, NULL),
+			 0);
 	wr_uuid_new(&r.id);
 	ok(wr_store_op_put(s, &r, err));
 	wr_store_close(s);

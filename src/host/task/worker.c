@@ -61,7 +61,8 @@ static const struct rights {
     [WR_TASK_INSPECT] = {wr_work_inspect, .repo = WR_FS_READ},
     [WR_TASK_SAVE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE, .names = true,
 		      .aside = true},
-    [WR_TASK_USAGE] = {wr_work_usage, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE},
+    [WR_TASK_USAGE] = {wr_work_usage, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE,
+		       .names = false},
     [WR_TASK_SALVAGE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE,
 			 .names = true, .aside = true},
     [WR_TASK_RESTORE] = {wr_work_restore, CAPS_OWNER, WR_FS_READ | WR_FS_WRITE,
@@ -292,7 +293,7 @@ bound_memory(struct wr_err *err)
 	const struct rlimit rl = {most, most};
 
 	/* A sanitizer's own memory counts, too. */
-	if (!USER_MEMORY || setrlimit(RLIMIT_DATA, &rl) == 0)
+	if (USER_MEMORY == 0 || setrlimit(RLIMIT_DATA, &rl) == 0)
 		return 0;
 	return wr_err_sys(err, "bound the memory of what another node sends");
 }

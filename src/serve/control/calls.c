@@ -77,8 +77,7 @@ resolve_project(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	const struct wr_api_call *api = q->call.api;
 	bool removes = api->id == WR_API_DELETE || api->id == WR_API_PURGE;
 	bool trashed = api->id == WR_API_UNDELETE || api->id == WR_API_PURGE ||
-		       api->id == WR_API_SHOW || api->id == WR_API_STATE ||
-		       api->id == WR_API_USAGE;
+		       api->id == WR_API_SHOW || api->id == WR_API_STATE || api->id == WR_API_USAGE;
 
 	if (!wr_who_may(&q->who, api, NULL))
 		return wr_refuse(c, &q->who, api, q->call.ref, err);

@@ -135,9 +135,9 @@ status_beside(struct status *s, const struct wr_proj_row *r, const struct wr_sta
 	wr_copies_beside(s->c, r, &b);
 	if (b.sides) {
 		WR_SCOPED(wr_freep)
-		char *text = wr_asprintf("%zu side branch%s with work that was off the line: %s%s",
-					 b.sides, b.sides == 1 ? "" : "es", b.side,
-					 b.sides == 1 ? "" : ", ...");
+		char *text =
+		    wr_asprintf("%zu side branch%s with work that was off the line: %s%s", b.sides,
+				b.sides == 1 ? "" : "es", b.side, b.sides == 1 ? "" : ", ...");
 		WR_SCOPED(wr_freep)
 		char *command = wr_asprintf("warren diff %s %s", r->name, b.side);
 

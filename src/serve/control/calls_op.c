@@ -180,8 +180,8 @@ open_first(struct wr_control *c, struct wr_req *q, json_t *args)
 	s->c = c;
 	s->q = q;
 	s->project = q->row.id;
-	s->accept_loss = wr_call_bool(&q->call, "accept_loss", false) &&
-			 wr_fleet_record(c, &q->row.id, &e);
+	s->accept_loss =
+	    wr_call_bool(&q->call, "accept_loss", false) && wr_fleet_record(c, &q->row.id, &e);
 	if (s->accept_loss)
 		s->base = e.base;
 	snprintf(s->by, sizeof(s->by), "%s", q->who.by);

@@ -462,7 +462,8 @@ check_add(const struct wr_record *e, const struct wr_fleet_node *n, const char *
 	if (m && wr_node_id_eq(&m->node, &n->node) && m->role == WR_ROLE_WITNESS) {
 		wr_err_set(err, WR_E_EXISTS, "node %s is a witness of '%s' already", n->name,
 			   project);
-		return wr_err_hint(err, "to hold a copy it is removed first: warren replica remove");
+		return wr_err_hint(err,
+				   "to hold a copy it is removed first: warren replica remove");
 	}
 	if (n->flags & WR_FLEET_DRAINING) {
 		wr_err_set(err, WR_E_DENIED, "node %s is being drained", n->name);

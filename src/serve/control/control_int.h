@@ -89,12 +89,12 @@ struct wr_control {
 
 	struct wr_timer tick;
 	uint64_t watchdog_ns, volumes_ns, idle_ns, trash_ns;
-	bool *volume_lost;    /* per volume of the node */
-	struct wr_limits *limits; /* limits.h */
+	bool *volume_lost;          /* per volume of the node */
+	struct wr_limits *limits;   /* limits.h */
 	struct wr_notices *notices; /* notices.h */
-	size_t resources_next;    /* of proj, to be looked after */
-	struct wr_marks *marks;   /* marks.h */
-	struct wr_uuid *back; /* projects still to be brought back */
+	size_t resources_next;      /* of proj, to be looked after */
+	struct wr_marks *marks;     /* marks.h */
+	struct wr_uuid *back;       /* projects still to be brought back */
 	size_t back_count, back_cap, back_running;
 };
 

@@ -44,7 +44,7 @@ struct wr_drops {
 	int64_t *gone; /* when copies went, of the last day; oldest first */
 	size_t gone_count, gone_cap;
 	int64_t limit_told;
-	struct wr_fill *fills; /* learners of projects that are written here */
+	struct wr_fill *fills;     /* learners of projects that are written here */
 	struct wr_found *found;    /* damaged copies that are not marked yet; newest first */
 	struct wr_marks_of *marks; /* of nodes that were asked */
 	struct wr_mend *mends;
