@@ -17,8 +17,8 @@ if [ "$1" = --vm ]; then
 fi
 build=$1
 part=${2-}
-# Many suites wait more than they work.
-jobs=${JOBS:-$(($(nproc) + 1))}
+# Many suites wait more than they work, so there are more of them than processors.
+jobs=${JOBS:-$(($(nproc) * 2))}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 

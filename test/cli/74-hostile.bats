@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: what its enemies talk to runs in 70 and 72 too
 # A front that was taken over: a hostile program in its place says to control whatever it likes, for
 # a user without rights.  Nothing happens, and each refusal is an event.
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it is about rights
 # Who is believed what: what lies where the user of the repositories can write decides nothing for
 # root; what one project's user may ask for has an end, and takes nothing from others.
 

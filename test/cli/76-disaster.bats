@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: the ways back from accidents are those of life_test and task_test
 # Full disks, lost volumes, histories moved by others, homes that somebody else holds: nothing is lost,
 # no state is wrong, and the way out is said.
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: ident_test and getent_test run the same code
 # Who a project is: where its uid comes from, how the host knows it by name, and name services that
 # hang, fail or changed their mind.  Everything runs in a mount namespace of its own with other files
 # in /etc and an empty /run.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: most of it is the file systems' own work
 # Limits of disk and files: the drivers on real file systems, and through the daemon.  ext4 and XFS are tested in
 # a virtual machine (test/vm), for not every kernel has their quotas.
 

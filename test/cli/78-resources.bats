@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it is about groups of processes
 # What processes may take, as far as it shows without controllers, and how Warren's own work steps aside: its rate,
 # its priority, and the page cache.  Limits themselves are tested in a virtual machine (test/vm).
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: life_test has every step that is killed here
 # alone
 # Random kill -9 of daemon, fronts, workers and operations while 50 projects are worked on; every invariant afterwards.
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: it fills disks
 # Volumes that fill up: filled to the last byte on every file system, and out of inodes; what stops, what goes on,
 # and how all comes back by Warren's own commands.  Nothing of Warren's is ever removed by hand here.
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: peer_test, link_test and the tests of the rules run the same code
 # What nodes believe of each other: gossip, promises and records, leases; and thieves, liars, copies of
 # old hosts. peer_probe speaks with whatever keys a test gives it.
 
