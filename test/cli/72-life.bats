@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: life_test runs the same operations, 70 the same daemon
 # Projects through the daemon: what becomes of files when operations are killed, and the way back.
 
 bats_require_minimum_version 1.5.0

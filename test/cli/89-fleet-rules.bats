@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits until nodes are given up
-# alone
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # Rules that are seldom needed, over real nodes: witnesses, five members, liars, old images, a node that is removed, a
 # loss that is accepted, a record that is forced.  One fleet of five for all of it, so the tests go by their order: what
