@@ -144,16 +144,15 @@ nodes() {
 	token=$(add)
 	stop_daemon
 	export FAKETIME_DONT_FAKE_MONOTONIC=1
-	faketime -f +2h "$WARREN" serve </dev/null >>serve.log 2>&1 3>&- 4>&- &
+	# The program faketime would stand between us and the daemon.
+	LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1) FAKETIME=+2h "$WARREN" serve </dev/null >>serve.log 2>&1 3>&- 4>&- &
 	DAEMON_PID=$!
 	until_true daemon_answers
 	run env -u WARREN_ROOT faketime -f +2h "$WARREN" join --root "$PWD/m" "$HUB" "$token" --volume "$PWD/mv" --reserve 64M --allow-root-fs
 	assert_status 4
 	assert_output_has "expired"
 	[ ! -e m ]
-	kill -TERM "$DAEMON_PID"
-	wait "$DAEMON_PID" || true
-	DAEMON_PID=
+	stop_daemon
 }
 
 @test "a server with another CA hears nothing of the token" {
