@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: fleet_ctl_test, trust_test and link_test run the same code
 # A second host joins a fleet: tokens, whom it speaks to, runs that are cut off, removal.
 
 bats_require_minimum_version 1.5.0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# once: sync_test, link_test and the tests of the rules run the same code
 # Three nodes, one project: copies, what a save says of them, starts elsewhere, settings, what is shown.
 
 bats_require_minimum_version 1.5.0

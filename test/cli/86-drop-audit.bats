@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits for copies
-# alone
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # Copies that come and go: a member more, a member less, and what becomes of the copy of the one that left.
 
