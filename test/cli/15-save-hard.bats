@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# once: most of it is bup, git and crashes of a program that 10 and 40 run as well
+# once: 10 and 40 run the same code
 # warren repo save where it is hard: coarse clocks, sandboxes, trees without end, files that grow.
 
 bats_require_minimum_version 1.5.0
