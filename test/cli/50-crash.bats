@@ -192,7 +192,8 @@ fresh() {
 		head -c 100000 /dev/urandom >big/noise
 		attempt repo save -q -n big big
 	}
-	points=$(grep -rhoE --exclude='*_test.c' 'wr_crash_point\("[^"]+"\)' "$ROOT/src/engine" "$ROOT/src/sys" |
+	# No command passes those of aside.c and latest.c: aside_test and 79-usage do.
+	points=$(grep -rhoE --exclude={'*_test.c',aside.c,latest.c} 'wr_crash_point\("[^"]+"\)' "$ROOT/src/engine" "$ROOT/src/sys" |
 		sed 's/.*"\(.*\)".*/\1/' | sort -u)
 	[ "$(wc -l <<<"$points")" -ge 10 ]
 	mkdir big

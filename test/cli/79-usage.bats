@@ -110,9 +110,9 @@ wr_json() {
 	repo=$(repo_of olga)
 	noise "$home/big" 2
 	wr save olga
-	for at in saving moved saved result; do
+	for at in life.save.{saving,moved,saved,result} save.after-latest; do
 		stop_daemon
-		WARREN_CRASH=life.save.$at start_daemon
+		WARREN_CRASH=$at start_daemon
 		echo "$at" >"$home/f"
 		run ! wr save olga
 		stop_daemon
