@@ -7,24 +7,12 @@
 set -eu
 
 warren=$1
-dir=$(mktemp -d "${TMPDIR:-/tmp}/warren-fleet-XXXXXX")
-chmod a+rx "$dir"
-export TZ=UTC
-unset WARREN_ROOT WARREN_SOCKET WARREN_URL WARREN_TOKEN WARREN_PROJECT WARREN_REPO
+# shellcheck source-path=SCRIPTDIR source=demo-lib.sh
+. "$(dirname "$0")/demo-lib.sh"
+demo_begin fleet
 declare -A holder=() at=([oslo]=127.0.0.1 [paris]=127.0.0.2 [rome]=127.0.0.3)
 nodes=(oslo paris rome)
 port=$((20000 + $$ % 20000))
-
-bold='' plain=''
-if [ -t 1 ]; then
-	bold=$'\033[1m' plain=$'\033[0m'
-fi
-say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-fail() {
-	echo "demo: FAILED: $*" >&2
-	tail -n 20 "$dir"/*.log >&2 || true
-	exit 1
-}
 
 # ---- hosts ----
 
@@ -87,26 +75,19 @@ power_off() {
 	rm -rf "${dir:?}/$name/run"
 }
 
-cleanup() {
-	trap - EXIT
+leave() {
 	local name
 	for name in "${nodes[@]}"; do
 		power_off "$name"
 	done
-	chmod -R u+w "$dir" 2>/dev/null || true
-	rm -rf --one-file-system "$dir"
 }
-trap cleanup EXIT
 
 # ---- what is typed there ----
 
 on() {
-	local name=$1 rc=0
+	local who=$1
 	shift
-	printf '%s$ warren %s\n' "$name" "${*//$dir/DIR}"
-	WARREN_ROOT=$dir/$name "$warren" "$@" 2>&1 </dev/null | sed "s|$dir|DIR|g"
-	rc=${PIPESTATUS[0]}
-	[ "$rc" -eq 0 ] || [ "$rc" -eq 3 ] || fail "exit status $rc"
+	WARREN_ROOT=$dir/$who run "$@" </dev/null
 }
 ask() {
 	local name=$1
@@ -124,15 +105,7 @@ until_true() {
 }
 tree() { echo "$dir/$1.volume/projects/$id"; }
 refs() { git -c safe.directory='*' --git-dir="$dir/$1.volume/repos/$id" for-each-ref --format='%(refname)' "${@:2}"; }
-# The program truncates the file before it writes.
-count() {
-	local n=
-	for _ in $(seq 100); do
-		n=$(cat "$(tree "$1")/count")
-		[ -z "$n" ] || break
-	done
-	echo "${n:-0}"
-}
+count() { counted "$(tree "$1")/count"; }
 
 configure() {
 	local name=$1
@@ -256,4 +229,4 @@ for name in "${nodes[@]}"; do
 		>"$dir/fsck" 2>&1 || { cat "$dir/fsck"; fail "git fsck in $name"; }
 	echo "$name: git fsck --full --strict: ok"
 done
-printf '\n%sdemo: ok%s\n' "$bold" "$plain"
+demo_end

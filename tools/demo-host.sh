@@ -6,59 +6,10 @@
 set -eu
 
 warren=$1
-dir=$(mktemp -d "${TMPDIR:-/tmp}/warren-host-XXXXXX")
-export WARREN_ROOT=$dir/node TZ=UTC
-unset WARREN_SOCKET WARREN_URL WARREN_TOKEN WARREN_PROJECT WARREN_REPO
-daemon=
-
-cleanup() {
-	trap - EXIT
-	for p in alice bob; do
-		"$warren" stop "$p" --force --no-save -q >/dev/null 2>&1 || true
-	done
-	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
-	[ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
-	chmod -R u+w "$dir" 2>/dev/null || true
-	rm -rf --one-file-system "$dir"
-}
-trap cleanup EXIT
-
-bold='' plain=''
-if [ -t 1 ]; then
-	bold=$'\033[1m' plain=$'\033[0m'
-fi
-say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-fail() {
-	echo "demo: FAILED: $*" >&2
-	tail -n 20 "$dir/serve.log" >&2 || true
-	exit 1
-}
-run() {
-	local rc=0
-	printf '$ warren %s\n' "${*//$dir/DIR}"
-	"$warren" "$@" 2>&1 | sed "s|$dir|DIR|g"
-	rc=${PIPESTATUS[0]}
-	[ "$rc" -eq 0 ] || [ "$rc" -eq 3 ] || fail "exit status $rc"
-}
-serve() {
-	"$warren" serve >>"$dir/serve.log" 2>&1 &
-	daemon=$!
-	for _ in $(seq 100); do
-		"$warren" list -q >/dev/null 2>&1 && return
-		kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-		sleep 0.1
-	done
-	fail "the daemon does not answer"
-}
-# The program truncates the file before it writes.
-count() {
-	local n=
-	for _ in $(seq 100); do
-		n=$(cat "$home/count")
-		[ -z "$n" ] || break
-	done
-	echo "${n:-0}"
-}
+# shellcheck source-path=SCRIPTDIR source=demo-lib.sh
+. "$(dirname "$0")/demo-lib.sh"
+demo_begin host
+leave() { stop_all alice bob; }
 
 if [ "$(id -u)" = 0 ]; then
 	user=(--user nobody)
@@ -69,10 +20,7 @@ else
 fi
 
 say "A node: its state, one volume, the daemon"
-run init --dc dc1 "${user[@]}" --allow-root-fs "$dir/volume"
-# Processes are ended by uid too: no other node's may be met.
-printf '[node]\nuid_range = %d-%d\n' $((1000000000 + $$ * 10)) $((1000000009 + $$ * 10)) >>"$dir/node/warren.conf"
-serve
+node_begin "${user[@]}" --allow-root-fs "$dir/volume"
 run volume list
 
 say "Two projects from real folders"
@@ -106,7 +54,7 @@ run restore alice "$first:$f" --in-place
 cmp "$dir/good" "$home/$f" || fail "the file did not come back"
 
 say "kill -9 of the daemon in the middle of a save"
-before=$(count)
+before=$(counted "$home/count")
 head -c 400000000 /dev/urandom >"$home/big"
 op=$("$warren" save alice --no-wait --json | jq -r .id)
 for _ in $(seq 200); do
@@ -122,7 +70,7 @@ serve
 run op wait "$op"
 run op show "$op"
 run state alice
-after=$(count)
+after=$(counted "$home/count")
 [ "$after" -gt "$before" ] || fail "the program stopped counting at $after"
 echo "the program counted on: $before, then $after"
 run diff --stat alice "$first"
@@ -139,7 +87,5 @@ echo "git fsck --full --strict of both: ok"
 run op list --project alice
 
 say "The daemon ends on request"
-kill "$daemon"
-wait "$daemon" || fail "the daemon ended with $?"
-daemon=
-printf '\n%sdemo: ok%s\n' "$bold" "$plain"
+end_daemon
+demo_end

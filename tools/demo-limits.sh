@@ -6,6 +6,8 @@
 set -eu
 
 warren=$1
+# shellcheck source-path=SCRIPTDIR source=demo-lib.sh
+. "$(dirname "$0")/demo-lib.sh"
 if [ "$(id -u)" != 0 ]; then
 	echo "demo of limits: left out, for only root can have a file system with quotas"
 	exit 0
@@ -14,41 +16,12 @@ if ! grep -qw btrfs /proc/filesystems && ! modprobe btrfs 2>/dev/null; then
 	echo "demo of limits: left out, for this kernel has no btrfs"
 	exit 0
 fi
-dir=$(mktemp -d "${TMPDIR:-/tmp}/warren-limits-XXXXXX")
-chmod 755 "$dir"
-export WARREN_ROOT=$dir/node TZ=UTC
-unset WARREN_SOCKET WARREN_URL WARREN_TOKEN WARREN_PROJECT WARREN_REPO
-daemon=
-
-cleanup() {
-	trap - EXIT
-	for p in carol dave; do
-		"$warren" stop "$p" --force --no-save -q >/dev/null 2>&1 || true
-	done
-	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
-	[ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
+demo_begin limits
+leave() {
+	stop_all carol dave
 	! mountpoint -q "$dir/volume" || umount "$dir/volume"
-	rm -rf --one-file-system "$dir"
 }
-trap cleanup EXIT
 
-bold='' plain=''
-if [ -t 1 ]; then
-	bold=$'\033[1m' plain=$'\033[0m'
-fi
-say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-fail() {
-	echo "demo: FAILED: $*" >&2
-	tail -n 20 "$dir/serve.log" >&2 || true
-	exit 1
-}
-run() {
-	local rc=0
-	printf '$ warren %s\n' "${*//$dir/DIR}"
-	"$warren" "$@" 2>&1 | sed "s|$dir|DIR|g"
-	rc=${PIPESTATUS[0]}
-	[ "$rc" -eq 0 ] || [ "$rc" -eq 3 ] || fail "exit status $rc"
-}
 # as NAME COMMAND...: what the user of that project does, in the home
 as() {
 	local name=$1 uid home
@@ -67,16 +40,7 @@ if ! mount -o loop "$dir/disk" "$dir/volume"; then
 	echo "demo of limits: left out, for loop devices cannot be mounted here"
 	exit 0
 fi
-run init --dc dc1 --user nobody "$dir/volume"
-# Processes are ended by uid too: no other node's may be met.
-printf '[node]\nuid_range = %d-%d\n' $((1100000000 + $$ * 10)) $((1100000009 + $$ * 10)) >>"$dir/node/warren.conf"
-"$warren" serve >>"$dir/serve.log" 2>&1 &
-daemon=$!
-for _ in $(seq 100); do
-	"$warren" list -q >/dev/null 2>&1 && break
-	kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-	sleep 0.1
-done
+node_begin --user nobody "$dir/volume"
 run create --name carol --from /usr/share/zoneinfo
 run create --name dave --from /usr/share/common-licenses
 run settings carol disk=200M
@@ -106,7 +70,5 @@ say "Stopped, nothing is limited any more"
 run stop carol
 run stop dave
 [ "$("$warren" show carol --json | jq -r '.limits.limit // 0')" = 0 ] || fail "a limit is left"
-kill "$daemon"
-wait "$daemon" || fail "the daemon ended with $?"
-daemon=
-printf '\n%sdemo: ok%s\n' "$bold" "$plain"
+end_daemon
+demo_end

@@ -6,26 +6,15 @@
 set -eu
 
 warren=$1
-dir=$(mktemp -d "${TMPDIR:-/tmp}/warren-demo-XXXXXX")
-trap 'chmod -R u+w "$dir" 2>/dev/null; rm -rf "$dir"' EXIT
+# shellcheck source-path=SCRIPTDIR source=demo-lib.sh
+. "$(dirname "$0")/demo-lib.sh"
+demo_begin engine
 home=$dir/home
 export WARREN_REPO=$dir/repo BUP_DIR=$dir/repo GIT_DIR=$dir/repo
-export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 
-bold='' plain=''
-if [ -t 1 ]; then
-	bold=$'\033[1m' plain=$'\033[0m'
-fi
-say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-run() {
-	printf '$ warren %s\n' "${*//$dir/DIR}"
-	"$warren" "$@" | sed "s|$dir|DIR|g"
-	return "${PIPESTATUS[0]}"
-}
-fail() {
-	echo "demo: FAILED: $*" >&2
-	exit 1
-}
+# Here not even a warning is expected.
+run() { shown "$@" || fail "exit status $?"; }
 # Nothing to transfer in either direction, metadata included.
 same() {
 	local out
@@ -91,4 +80,4 @@ bup restore -q -C "$dir/by-bup" "/main/$first/." || fail "bup restore"
 same "$dir/before" "$dir/by-bup"
 echo "bup restore: every file and all metadata equal"
 
-printf '\n%sdemo: ok%s\n' "$bold" "$plain"
+demo_end
