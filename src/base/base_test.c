@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/hostport.h"
 #include "base/str.h"
 #include "base/ts.h"
 
@@ -495,6 +496,33 @@ test_parse__sizes(void **state)
 }
 
 static void
+test_parse__decimals(void **state)
+{
+	static const struct {
+		const char *s;
+		uint64_t v;
+	} good[] = {{"0", 0},        {"2", 2000},      {"1.5", 1500},  {"0.001", 1},
+		    {"1.050", 1050}, {"12.34", 12340}, {"007.7", 7700}};
+	static const char *const bad[] = {"",    "1.",  ".5",   "1.2345", "-1",
+					  "1,5", "1e3", "1.5 ", "1.5.5",  "18446744073709551615"};
+	uint64_t v;
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(good); i++) {
+		assert_int_equal(wr_parse_decimal(good[i].s, &v, NULL), 0);
+		assert_true(v == good[i].v);
+	}
+	v = 77;
+	for (size_t i = 0; i < WR_ARRAY_LEN(bad); i++) {
+		struct wr_err e = WR_ERR_INIT;
+
+		assert_int_equal(wr_parse_decimal(bad[i], &v, &e), -1);
+		assert_int_equal(e.code, WR_E_INVALID);
+	}
+	assert_true(v == 77);
+}
+
+static void
 test_parse__durations_and_back(void **state)
 {
 	(void)state;
@@ -674,6 +702,36 @@ test_utc__calendar_and_back(void **state)
 	assert_true(t == 5);
 }
 
+static void
+test_hostport__is_taken_apart(void **state)
+{
+	static const struct {
+		const char *s, *host;
+		bool v6;
+		uint16_t port;
+	} good[] = {{"a:1", "a", false, 1},
+		    {"n-7.example.org:65535", "n-7.example.org", false, 65535},
+		    {"[::1]:80", "::1", true, 80},
+		    {"h:0", "h", false, 0}};
+	static const char *const bad[] = {
+	    "",        "a",     ":1",    "a:",    "a:x",    "a:65536",   "a:99999",
+	    "a:-1",    "a:+1",  "a: 1",  "a:1 ",  "::1:80", "[::1]",     "[::1]80",
+	    "[::1:80", "[]:80", "a:1:2", "a:080", "a:00",   "a:0000001", "a:4294967297"};
+	struct wr_hostport h;
+
+	(void)state;
+	for (size_t i = 0; i < WR_ARRAY_LEN(good); i++) {
+		assert_null(wr_hostport_split(good[i].s, &h));
+		assert_int_equal(h.len, strlen(good[i].host));
+		assert_memory_equal(h.host, good[i].host, h.len);
+		assert_int_equal(h.v6, good[i].v6);
+		assert_int_equal(h.port, good[i].port);
+	}
+	for (size_t i = 0; i < WR_ARRAY_LEN(bad); i++)
+		if (!wr_hostport_split(bad[i], &h))
+			fail_msg("'%s' is taken", bad[i]);
+}
+
 int
 main(void)
 {
@@ -702,6 +760,7 @@ main(void)
 	    cmocka_unit_test(test_base64__vectors_of_rfc_4648),
 	    cmocka_unit_test(test_parse__numbers),
 	    cmocka_unit_test(test_parse__sizes),
+	    cmocka_unit_test(test_parse__decimals),
 	    cmocka_unit_test(test_parse__durations_and_back),
 	    cmocka_unit_test(test_parse__booleans),
 	    cmocka_unit_test(test_parse__times_and_back),
@@ -709,6 +768,7 @@ main(void)
 	    cmocka_unit_test(test_format__for_people),
 	    cmocka_unit_test(test_format__times_are_utc_in_any_zone),
 	    cmocka_unit_test(test_utc__calendar_and_back),
+	    cmocka_unit_test(test_hostport__is_taken_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

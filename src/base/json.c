@@ -129,6 +129,15 @@ wr_json_time(json_t *obj, const char *key, int64_t seconds)
 }
 
 void
+wr_json_time_or_null(json_t *obj, const char *key, int64_t seconds)
+{
+	if (seconds)
+		wr_json_time(obj, key, seconds);
+	else
+		wr_json_null(obj, key);
+}
+
+void
 wr_json_add_str(json_t *array, const char *s)
 {
 	WR_SCOPED(wr_freep) char *clean = wr_utf8_lossy(s, strlen(s));

@@ -30,7 +30,8 @@ void wr_json_null(json_t *obj, const char *key);
 void wr_json_str(json_t *obj, const char *key, const char *s); /* NULL = null; made valid UTF-8 */
 /* key: UTF-8 with invalid bytes as U+FFFD; key_b64 as well, only where that loses something. */
 void wr_json_path(json_t *obj, const char *key, const void *bytes, size_t len);
-void wr_json_time(json_t *obj, const char *key, int64_t seconds); /* RFC 3339, UTC */
+void wr_json_time(json_t *obj, const char *key, int64_t seconds);         /* RFC 3339, UTC */
+void wr_json_time_or_null(json_t *obj, const char *key, int64_t seconds); /* 0: null */
 /* A reference of the caller's becomes a member. */
 void wr_json_take(json_t *obj, const char *key, json_t *taken);
 void wr_json_add_str(json_t *array, const char *s);

@@ -172,6 +172,26 @@ wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err)
 }
 
 int
+wr_parse_decimal(const char *s, uint64_t *out_thousandths, struct wr_err *err)
+{
+	size_t whole = strspn(s, "0123456789"), more = 0;
+	WR_SCOPED(wr_freep) char *digits = NULL;
+
+	if (s[whole] == '.')
+		more = strspn(s + whole + 1, "0123456789");
+	if (whole == 0 || s[whole + (more ? more + 1 : 0)]) {
+		wr_err_set(err, WR_E_INVALID, "'%s' is not a number", WR_Q(s));
+		return wr_err_hint(err, "it is written 2 or 1.5");
+	}
+	if (more > 3)
+		return wr_err_set(err, WR_E_INVALID,
+				  "'%s' has more than three digits behind the point", WR_Q(s));
+	digits = wr_asprintf("%.*s%.*s%.*s", (int)whole, s, (int)more, s + whole + (more > 0),
+			     (int)(3 - more), "000");
+	return wr_parse_u64(digits, out_thousandths, err);
+}
+
+int
 wr_parse_size(const char *s, uint64_t *out, struct wr_err *err)
 {
 	static const char units[] = "KMGTP";

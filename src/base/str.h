@@ -22,6 +22,8 @@ bool wr_base64_decode(struct wr_buf *out, const char *s, size_t len);
 
 /* Whole decimal number without sign, all of s. */
 int wr_parse_u64(const char *s, uint64_t *out, struct wr_err *err);
+/* In thousandths: digits, then perhaps a point and one to three more. */
+int wr_parse_decimal(const char *s, uint64_t *out_thousandths, struct wr_err *err);
 /* Bytes: digits with an optional K, M, G, T, P (1024-based; KiB, MiB, ... also taken). */
 int wr_parse_size(const char *s, uint64_t *out, struct wr_err *err);
 

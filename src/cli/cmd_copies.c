@@ -137,16 +137,21 @@ save_all_text(const json_t *o)
 		       wr_json_get_u64(s, "safe_in", 0) == 1 ? "copy" : "copies",
 		       wr_json_get_bool(s, "safe", false) ? "" : ", not safe yet");
 	}
-	printf("%s projects: %s saved, %s behind, %s failed\n",
+	printf("%s projects: %s saved, %s behind, %s failed",
 	       wr_fmt_count(wr_json_get_u64(o, "projects", 0)).s,
 	       wr_fmt_count(wr_json_get_u64(o, "made", 0)).s,
 	       wr_fmt_count(wr_json_get_u64(o, "behind", 0)).s,
 	       wr_fmt_count(wr_json_get_u64(o, "failed", 0)).s);
+	if (wr_json_get_u64(o, "late", 0))
+		printf(", %s not done in time", wr_fmt_count(wr_json_get_u64(o, "late", 0)).s);
+	printf("\n");
 }
 
 int
 wr_cmd_save_all(const struct wr_args *a, struct wr_err *err)
 {
+	static const char *const number[] = {"rf", "limit", "within"};
+	const bool down = wr_arg_flag(a, "shutdown");
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
 	WR_SCOPED(wr_client_fini) struct wr_client c = {0};
 	WR_SCOPED(wr_ask_fini) struct wr_ask r = {0};
@@ -154,14 +159,21 @@ wr_cmd_save_all(const struct wr_args *a, struct wr_err *err)
 
 	if (wr_client_init(&c, a, err) < 0)
 		return -1;
-	wr_ask_init(&r, WR_API_SAVE_ALL, NULL);
-	if (wr_arg_u64(a, "rf", 0))
-		wr_ask_u64(&r, "rf", wr_arg_u64(a, "rf", 0));
-	if (wr_arg_u64(a, "limit", 0))
-		wr_ask_u64(&r, "limit", wr_arg_u64(a, "limit", 0));
+	wr_ask_init(&r, down ? WR_API_SHUTDOWN : WR_API_SAVE_ALL, NULL);
+	for (size_t i = 0; i < WR_ARRAY_LEN(number); i++) {
+		bool of_shutdown = !strcmp(number[i], "within");
+		uint64_t n = wr_arg_u64(a, number[i], 0);
+
+		if (n && of_shutdown != down)
+			return wr_err_set(err, WR_E_USAGE, "'--%s' is for %s'--shutdown'",
+					  number[i], of_shutdown ? "" : "saves without ");
+		if (n)
+			wr_ask_u64(&r, number[i], n);
+	}
 	if (wr_client_ask(&c, &r, NULL, &o, err) < 0)
 		return -1;
-	bad = wr_json_get_u64(o, "failed", 0) || wr_json_get_u64(o, "behind", 0);
+	bad = wr_json_get_u64(o, "failed", 0) || wr_json_get_u64(o, "behind", 0) ||
+	      wr_json_get_u64(o, "late", 0);
 	if (!wr_out_json() && !wr_out_quiet())
 		save_all_text(o);
 	else if (wr_out_json() && wr_json_print(wr_steal(&o), err) < 0)

@@ -23,45 +23,60 @@
 #include "host/node/room.h"
 #include "host/quota/quota.h"
 #include "host/runner/runner.h"
-#include "sys/getent.h"
+#include "sys/disk.h"
 #include "sys/fs.h"
+#include "sys/getent.h"
 #include "sys/sandbox.h"
 
 #define FULL_PERCENT 85 /* of STATE's space and inodes */
+#define DISKS_MAX 16    /* LIMIT: of one volume */
 
 struct doctor {
 	json_t *checks; /* borrowed from the object to print */
 	size_t missing;
 };
 
+enum finding { MISSING, OK, COULD }; /* COULD: all is well, and could be better */
+
+static void
+tell(struct doctor *d, const char *name, enum finding f, const char *lost, const char *command,
+     const char *text)
+{
+	static const char *const word[] = {"missing", "ok", "could be"};
+	json_t *o = wr_json_item(d->checks);
+
+	if (f == OK)
+		lost = command = NULL;
+	wr_json_str(o, "check", name);
+	wr_json_bool(o, "ok", f != MISSING);
+	wr_json_str(o, "found", text);
+	wr_json_str(o, "lost", lost);
+	wr_json_str(o, "command", command);
+	d->missing += f == MISSING;
+	if (wr_out_json())
+		return;
+	printf("%s%-8s%s %-14s ", wr_color(f == MISSING ? WR_YELLOW : WR_GREEN), word[f],
+	       wr_color(WR_PLAIN), name);
+	wr_name_print(text, strlen(text));
+	printf("\n");
+	if (lost)
+		printf("         %sLost:%s   %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), lost);
+	if (command)
+		printf("         %sGet it:%s %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), command);
+}
+
 /* What was found. lost and command (what to type, may be several lines) say what to do about what
  * is missing; NULL where there is nothing to do. */
 static void WR_PRINTF(6, 7) found(struct doctor *d, const char *name, bool ok, const char *lost,
 				  const char *command, const char *fmt, ...)
 {
-	json_t *o = wr_json_item(d->checks);
 	char text[512];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	wr_json_str(o, "check", name);
-	wr_json_bool(o, "ok", ok);
-	wr_json_str(o, "found", text);
-	wr_json_str(o, "lost", ok ? NULL : lost);
-	wr_json_str(o, "command", ok ? NULL : command);
-	d->missing += !ok;
-	if (wr_out_json())
-		return;
-	printf("%s%-8s%s %-14s ", wr_color(ok ? WR_GREEN : WR_YELLOW), ok ? "ok" : "missing",
-	       wr_color(WR_PLAIN), name);
-	wr_name_print(text, strlen(text));
-	printf("\n");
-	if (!ok && lost)
-		printf("         %sLost:%s   %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), lost);
-	if (!ok && command)
-		printf("         %sGet it:%s %s\n", wr_color(WR_DIM), wr_color(WR_PLAIN), command);
+	tell(d, name, ok ? OK : MISSING, lost, command, text);
 }
 
 /* ---- kernel ---- */
@@ -342,6 +357,36 @@ check_quota(struct doctor *d, const struct wr_node *n, const char *path)
 		      q.caps.tamperproof ? ", tamperproof" : "", *q.why ? "; " : "", q.why);
 }
 
+/* Do its disks heed io_weight, where there is a controller for it? Many are fast enough without. */
+static void
+check_disks(struct doctor *d, const struct wr_node *n, const char *path)
+{
+	struct wr_disk disk[DISKS_MAX];
+	size_t count = wr_disks_below(path, disk, DISKS_MAX);
+	struct wr_run_place p;
+
+	wr_run_place(n, &p);
+	if (!(p.controllers & WR_CGROUP_IO))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		WR_SCOPED(wr_freep)
+		char *text =
+		    wr_asprintf("%s: %s, scheduler %s%s", path, disk[i].name, disk[i].scheduler,
+				disk[i].weights ? ": io_weight counts" : "");
+		WR_SCOPED(wr_freep)
+		char *command = wr_asprintf(
+		    "echo 'ACTION==\"add|change\", KERNEL==\"%s\", ATTR{queue/scheduler}=\"bfq\"' "
+		    ">>/etc/udev/rules.d/60-io-weight.rules\n"
+		    "udevadm control --reload && udevadm trigger /sys/class/block/%s\n"
+		    "or, for fast disks, io.cost: see io.cost.qos in the kernel's cgroup-v2 text",
+		    disk[i].name, disk[i].name);
+
+		tell(d, "disk", disk[i].weights ? OK : COULD,
+		     "io_weight has no effect there: who reads or writes most is served most",
+		     command, text);
+	}
+}
+
 static void
 check_node(struct doctor *d, const struct wr_args *a, const struct wr_node *n,
 	   const struct wr_err *why)
@@ -360,6 +405,8 @@ check_node(struct doctor *d, const struct wr_args *a, const struct wr_node *n,
 	for (size_t i = 0; i < n->volume_count; i++) {
 		check_quota(d, n, n->volume[i].path);
 		check_marks(d, n, &n->volume[i]);
+		if (n->root_mode || n->uid == geteuid())
+			check_disks(d, n, n->volume[i].path);
 	}
 	check_space(d, "space", n->state_path);
 	if (wr_node_open(root, 0, &whole, &err) == 0) {

@@ -204,6 +204,8 @@ number_value(struct wr_optval *v, const char *text, struct wr_err *err)
 		rc = wr_parse_size(text, &num, err);
 	else if (o->kind == WR_OPT_DURATION)
 		rc = wr_parse_duration(text, &num, err);
+	else if (o->kind == WR_OPT_DECIMAL)
+		rc = wr_parse_decimal(text, &num, err);
 	else
 		rc = wr_parse_u64(text, &num, err);
 	if (rc < 0) {
@@ -214,9 +216,12 @@ number_value(struct wr_optval *v, const char *text, struct wr_err *err)
 		return wr_err_recode(err, WR_E_USAGE);
 	}
 	if (num < o->min || num > max) {
+		const uint64_t unit = o->kind == WR_OPT_DECIMAL ? 1000 : 1;
+
 		wr_err_set(err, WR_E_USAGE, "option '%s': %s is out of range", shown(o).s,
 			   WR_Q(text));
-		return wr_err_hint(err, "give a number from %" PRIu64 " to %" PRIu64, o->min, max);
+		return wr_err_hint(err, "give a number from %" PRIu64 " to %" PRIu64, o->min / unit,
+				   max / unit);
 	}
 	v->num = num;
 	return 0;
@@ -228,6 +233,7 @@ add_value(struct wr_optval *v, const char *text, struct wr_err *err)
 	switch (v->opt->kind) {
 	case WR_OPT_SIZE:
 	case WR_OPT_U64:
+	case WR_OPT_DECIMAL:
 	case WR_OPT_TIME:
 	case WR_OPT_DURATION:
 		if (number_value(v, text, err) < 0)

@@ -20,6 +20,7 @@ enum wr_opt_kind {
 	WR_OPT_LIST, /* a string that may be given several times */
 	WR_OPT_SIZE, /* bytes, 500M and the like */
 	WR_OPT_U64,
+	WR_OPT_DECIMAL,  /* in thousandths, as are min and max; 1.5 */
 	WR_OPT_TIME,     /* seconds since the epoch, not before it */
 	WR_OPT_DURATION, /* seconds; 90s, 5min, 1h */
 	WR_OPT_CHOICE,
@@ -103,7 +104,7 @@ bool wr_arg_flag(const struct wr_args *a, const char *name);
 const char *wr_arg_str(const struct wr_args *a, const char *name); /* NULL = not given */
 /* All values of a list in their order; *out is valid as long as a. */
 size_t wr_arg_list(const struct wr_args *a, const char *name, const char *const **out);
-/* Number of a SIZE, U64, TIME or DURATION option, or otherwise. */
+/* Number of a SIZE, U64, DECIMAL, TIME or DURATION option, or otherwise. */
 uint64_t wr_arg_u64(const struct wr_args *a, const char *name, uint64_t otherwise);
 /* Position in `choices`, or otherwise. */
 int wr_arg_choice(const struct wr_args *a, const char *name, int otherwise);

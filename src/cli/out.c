@@ -493,6 +493,12 @@ draw_main(void *arg)
 	return NULL;
 }
 
+bool
+wr_progress_wanted(const struct wr_args *a)
+{
+	return !out.json && !out.quiet && !flag_if_any(a, "no-progress") && isatty(STDERR_FILENO);
+}
+
 struct wr_progress *
 wr_progress_begin(const struct wr_args *a, const char *verb)
 {
@@ -500,7 +506,7 @@ wr_progress_begin(const struct wr_args *a, const char *verb)
 	pthread_condattr_t attr;
 
 	p->verb = verb;
-	if (out.json || out.quiet || flag_if_any(a, "no-progress") || !isatty(STDERR_FILENO))
+	if (!wr_progress_wanted(a))
 		return p;
 	p->rate_ns = wr_clock_mono_ns();
 	pthread_mutex_init(&p->mutex, NULL);

@@ -75,6 +75,7 @@ void wr_json_error(const struct wr_err *err);
  * Everything but begin and end may be called by any thread and costs an atomic addition.
  */
 struct wr_progress;
+bool wr_progress_wanted(const struct wr_args *a); /* would anything be drawn? */
 struct wr_progress *wr_progress_begin(const struct wr_args *a, const char *verb); /* "saving" */
 /* What there is to do; 0 = not known. May be told again. */
 void wr_progress_total(struct wr_progress *p, uint64_t files, uint64_t bytes);

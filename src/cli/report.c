@@ -179,6 +179,11 @@ move_text(const json_t *o)
 	print_member(o, "to_name");
 	printf(" (epoch %" PRIu64 ")%s\n", wr_json_get_u64(o, "epoch", 0),
 	       wr_json_get_bool(o, "started", false) ? ", where it starts" : "");
+	if (wr_json_get_obj(o, "scratch"))
+		printf("  scratch   stays here, in the trash until %s: moved back before, it is "
+		       "there again\n",
+		       wr_fmt_utc(wr_json_get_time(wr_json_get_obj(o, "scratch"), "trash_until", 0))
+			   .s);
 }
 
 static void
@@ -393,6 +398,14 @@ start_text(const json_t *o)
 
 		printf("  disk      %s used of ", wr_fmt_bytes(wr_json_get_u64(l, "used", 0)).s);
 		printf("%s\n", wr_fmt_bytes(wr_json_get_u64(l, "disk", 0)).s);
+	}
+	if (wr_json_get_obj(o, "scratch")) {
+		const json_t *s = wr_json_get_obj(o, "scratch");
+
+		printf("  scratch   ");
+		print_member(s, "path");
+		printf("%s%s\n", wr_json_get_bool(s, "back", false) ? ", back from the trash" : "",
+		       wr_json_get_bool(s, "enforced", false) ? "" : ", not limited");
 	}
 	if (processes)
 		printf("  running   %s %s\n", wr_fmt_count(processes).s,

@@ -217,6 +217,9 @@ static const struct wr_opt move_opts[] = {
 static const struct wr_opt save_all_opts[] = {
 	NUM("rf", "N", 1, 9, "be content with N copies (default: all)"),
 	NUM("limit", "N", 1, 1000000, "save the first N projects only"),
+	FLAG("shutdown", 0, "end what is active, too: this host goes down, and they come back with it"),
+	NUM("within", "SECONDS", 1, 240,
+	    "with --shutdown: no longer than that (default: [work] shutdown_save)"),
 	END,
 };
 
@@ -226,9 +229,12 @@ static const struct wr_opt usage_opts[] = {
 };
 
 static const struct wr_opt quota_auto_opts[] = {
-	NUM("factor", "N", 1, 1000, "N times what is used (default: 2)"),
+	{.name = "factor", .kind = WR_OPT_DECIMAL, .value = "N", .min = 1000, .max = 1000000,
+	 .help = "N times what is used (default: 2; 1.5)"},
 	{.name = "min", .kind = WR_OPT_SIZE, .value = "SIZE", .min = 1 << 20,
 	 .help = "but at least SIZE (default: 4G)"},
+	NUM("within", "PERCENT", 0, 100,
+	    "leave what differs by less than PERCENT of what it is (default: 5)"),
 	FLAG("dry-run", 0, "change nothing"),
 	END,
 };

@@ -268,6 +268,10 @@ const struct wr_api_call wr_api_calls[] = {
 			 .arg = {{.name = "rf", .kind = WR_ARG_U64, .max = 9}, {LIMIT(1000000)}},
 			 .summary = "save every project that may have changes; rf: copies to wait "
 				    "for"},
+    [WR_API_SHUTDOWN] = {WR_API_SHUTDOWN, "POST", "/v1/shutdown", WR_SCOPE_ADMIN, POST,
+			 .arg = {{.name = "within", .kind = WR_ARG_DURATION, .max = 240}},
+			 .summary = "this host goes down: end what is active and save it, within "
+				    "that time; it comes back by itself"},
     [WR_API_REPLICAS] =
 	{WR_API_REPLICAS, "POST", "/v1/projects/{id}/replicas", WR_SCOPE_ADMIN, POST_PROJECT,
 	 .arg = {{STR("add"), .max = 63}, {STR("remove"), .max = 63}, {BOOL("witness")}, {WAIT}},
@@ -292,12 +296,14 @@ const struct wr_api_call wr_api_calls[] = {
 			    .summary =
 				"that node may go on without the newest saves, within an hour"},
     [WR_API_USAGE] = {WR_API_USAGE, "GET", "/v1/projects/{id}/usage", WR_SCOPE_PROJECT,
-		      WR_API_PROJECT, .arg = {{BOOL("now")}},
+		      WR_API_PROJECT, .arg = {{BOOL("now")}, {BOOL("progress")}},
 		      .summary =
-			  "what its files and its history take; now: looked at, not from sums"},
+			  "what its files and its history take; now: looked at, not from sums; "
+			  "progress: how far such a look is"},
     [WR_API_QUOTA_AUTO] = {WR_API_QUOTA_AUTO, "POST", "/v1/quota/auto", WR_SCOPE_ADMIN, POST,
-			   .arg = {{.name = "factor", .kind = WR_ARG_U64, .max = 1000},
+			   .arg = {{.name = "factor", .kind = WR_ARG_DECIMAL, .max = 1000000},
 				   {.name = "min", .kind = WR_ARG_SIZE},
+				   {.name = "within", .kind = WR_ARG_U64, .max = 100},
 				   {BOOL("dry_run")}},
 			   .summary = "set the disk of each project of this node by what it uses"},
 };
@@ -426,6 +432,8 @@ static int
 parse_number(const struct wr_api_arg *a, const char *value, uint64_t *out, struct wr_err *err)
 {
 	switch (a->kind) {
+	case WR_ARG_DECIMAL:
+		return wr_parse_decimal(value, out, err);
 	case WR_ARG_SIZE:
 		return wr_parse_size(value, out, err);
 	case WR_ARG_DURATION:
@@ -446,9 +454,10 @@ check_number(const struct wr_api_arg *a, const char *value, struct wr_err *err)
 		return 0;
 	(void)bad(a, value, "is too large", err);
 	return wr_err_hint(err, "%s is at most %s", a->name,
-			   a->kind == WR_ARG_DURATION ? wr_fmt_duration(max).s
-			   : a->kind == WR_ARG_SIZE   ? wr_fmt_size(max).s
-						      : wr_fmt_count(max).s);
+			   a->kind == WR_ARG_DURATION  ? wr_fmt_duration(max).s
+			   : a->kind == WR_ARG_SIZE    ? wr_fmt_size(max).s
+			   : a->kind == WR_ARG_DECIMAL ? wr_fmt_count(max / 1000).s
+						       : wr_fmt_count(max).s);
 }
 
 /* value: NUL-terminated, without NUL inside, not too long. */
@@ -469,6 +478,7 @@ check_value(const struct wr_api_arg *a, const char *value, struct wr_err *err)
 	case WR_ARG_BOOL:
 		return wr_parse_bool(value, &b, err) < 0 ? wr_err_wrap(err, "%s", a->name) : 0;
 	case WR_ARG_U64:
+	case WR_ARG_DECIMAL:
 	case WR_ARG_SIZE:
 	case WR_ARG_DURATION:
 		return check_number(a, value, err);
@@ -504,7 +514,8 @@ static int
 add(struct wr_call *c, size_t arg, const void *bytes, size_t len, struct wr_err *err)
 {
 	const struct wr_api_arg *a = &c->api->arg[arg];
-	bool number = a->kind == WR_ARG_U64 || a->kind == WR_ARG_SIZE || a->kind == WR_ARG_DURATION;
+	bool number = a->kind == WR_ARG_U64 || a->kind == WR_ARG_DECIMAL ||
+		      a->kind == WR_ARG_SIZE || a->kind == WR_ARG_DURATION;
 	size_t max = a->max && !number ? a->max : 4096, total = len;
 	WR_SCOPED(wr_freep) char *value = NULL;
 

@@ -22,6 +22,7 @@ enum wr_arg_kind {
 	WR_ARG_STR = 1,
 	WR_ARG_BOOL,
 	WR_ARG_U64,
+	WR_ARG_DECIMAL, /* in thousandths, max too */
 	WR_ARG_SIZE,
 	WR_ARG_DURATION,
 	WR_ARG_UUID,
@@ -101,6 +102,7 @@ enum wr_api_call_id {
 	WR_API_REPLICATE,
 	WR_API_MOVE,
 	WR_API_SAVE_ALL,
+	WR_API_SHUTDOWN,
 	WR_API_REPLICAS,
 	WR_API_AUDIT,
 	WR_API_HUB_FORCE,

@@ -62,6 +62,20 @@ number_or_text(json_t *s, const struct wr_api_arg *a, const char *pattern, const
 	wr_json_str(s, "description", what);
 }
 
+static void
+decimal(json_t *s, const struct wr_api_arg *a)
+{
+	json_t *list = wr_json_array(s, "oneOf"), *o = wr_json_item(list);
+
+	wr_json_str(o, "type", "number");
+	wr_json_u64(o, "minimum", 0);
+	wr_json_u64(o, "maximum", (a->max ? a->max : INT64_MAX) / 1000);
+	o = wr_json_item(list);
+	wr_json_str(o, "type", "string");
+	wr_json_str(o, "pattern", "^[0-9]+(\\.[0-9]{1,3})?$");
+	wr_json_str(o, "description", "with at most three digits behind the point: 1.5");
+}
+
 /* The schema of a value. */
 static void
 value_schema(json_t *s, const struct wr_api_arg *a)
@@ -81,6 +95,9 @@ value_schema(json_t *s, const struct wr_api_arg *a)
 		break;
 	case WR_ARG_U64:
 		number(s, a);
+		break;
+	case WR_ARG_DECIMAL:
+		decimal(s, a);
 		break;
 	case WR_ARG_SIZE:
 		number_or_text(s, a, "^[0-9]+([KMGTP](iB)?)?$", "bytes, or a text with a unit: 4G");

@@ -119,6 +119,12 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = "5min",
      .max = 10 * YEAR,
      .help = "how often changes are saved while it is active; 0 or never: not by itself"},
+    {.key = "scratch",
+     .kind = WR_SET_SIZE,
+     .fallback = "0",
+     .help =
+	 "room in $WARREN_SCRATCH, on this host alone, never saved; 0: none; begins and ends at "
+	 "a start"},
     {.key = "shell",
      .kind = WR_SET_PATH,
      .max = 1024,
@@ -129,7 +135,8 @@ const struct wr_set_key wr_set_keys[] = {
      .fallback = ".snapshots",
      .max = 64,
      .at_start = true,
-     .help = "name of the link to the history in the home; \"\": none"},
+     .help = "name of the link to the history in the home, where that is served; "
+	     "\"\": none"},
     {.key = "split_bits",
      .kind = WR_SET_U64,
      .fallback = "16",

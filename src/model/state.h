@@ -87,7 +87,7 @@ struct wr_notice {
 	int64_t since;
 };
 /* LIMIT: of one project at a time, one for each code. */
-#define WR_NOTICES_MAX 4
+#define WR_NOTICES_MAX 5
 /* The gravest; NULL: there is none. */
 struct wr_status;
 const struct wr_notice *wr_notice_worst(const struct wr_status *s);

@@ -282,7 +282,7 @@ test_status__foreign_text_is_refused_by_member(void **state)
 	    {HEAD ",\"progress\":{\"unit\":\"A B\"}}", "'unit'", WR_E_CORRUPT},
 	    {HEAD ",\"notices\":[{\"code\":\"A\"}]}", "'code'", WR_E_CORRUPT},
 	    {HEAD ",\"notices\":[{\"text\":\"a\\u001bb\"}]}", "'text'", WR_E_CORRUPT},
-	    {HEAD ",\"notices\":[{},{},{},{},{}]}", "more than 4 notices", WR_E_CORRUPT},
+	    {HEAD ",\"notices\":[{},{},{},{},{},{}]}", "more than 5 notices", WR_E_CORRUPT},
 	};
 	struct wr_err err = WR_ERR_INIT;
 	struct wr_status s;

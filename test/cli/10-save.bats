@@ -383,13 +383,13 @@ objects() {
 	assert_output_has "in use by another writer"
 	assert_output_has "somebody"
 	run -0 warren repo save --dry-run src
-	(
-		sleep 1
-		flock -u 9
-	) 9>&9 &
-	run -0 warren repo save --wait 20 src
-	wait
+	"$WARREN" repo save --wait 20 src 9>&- &
+	saver=$!
+	# It waits: it has the lock's file open and is not done.
+	waiting() { [ -n "$(find "/proc/$saver/fd" -lname '*/warren/lock' 2>/dev/null)" ]; }
+	within 10 waiting
 	exec 9>&-
+	wait "$saver"
 	run -0 warren repo save --force src
 }
 

@@ -34,10 +34,11 @@ deep() {
 		run -0 warren repo save -q src
 		assert_equal "$(warren repo cat main:file)" "two $i"
 	done
-	sleep 2.1
-	run -0 warren repo save -q src
-	run -0 warren repo save --json src
-	assert_json .bytes.read 0
+	# Once it is old enough it is not read again.
+	trusted() {
+		warren repo save -q src && warren repo save --json src | jq -e '.bytes.read == 0' >/dev/null
+	}
+	within 10 trusted
 }
 
 @test "where a sandbox forbids unshare, links and special files are saved the same" {
@@ -107,7 +108,7 @@ deep() {
 	make_repo
 	timeout 20 "$BASH" -c 'while :; do head -c 4M /dev/zero; done >src/log' 3>&- &
 	writer=$!
-	sleep 0.3
+	within 10 test -s src/log
 	run -3 --separate-stderr timeout 15 "$WARREN" repo save --json src
 	kill "$writer"
 	wait "$writer" || true

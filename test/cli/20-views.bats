@@ -361,13 +361,17 @@ setup() {
 @test "tag and branch wait for the writer's lock" {
 	need flock
 	warren repo tag first main
-	(exec 9>>repo/warren/lock && flock 9 && touch held && sleep 2) &
-	while [ ! -e held ]; do sleep 0.05; done
+	exec 9>>repo/warren/lock
+	flock 9
 	run -4 warren repo tag second main
 	run -4 warren repo branch --delete other
 	run -0 warren repo snapshots
-	run -0 warren repo tag --wait 20 second main
-	wait
+	"$WARREN" repo tag --wait 20 second main 9>&- &
+	tagger=$!
+	waiting() { [ -n "$(find "/proc/$tagger/fd" -lname '*/warren/lock' 2>/dev/null)" ]; }
+	within 10 waiting
+	exec 9>&-
+	wait "$tagger"
 	run -0 warren repo tag
 	assert_output_has second
 }

@@ -9,6 +9,7 @@ load daemon
 setup() {
 	lib_setup
 	make_node
+	export WARREN_WORK_RATE=15M
 }
 
 # A failed test leaves stopped operations.
@@ -32,10 +33,10 @@ op_pid() {
 	return 1
 }
 
-# A project with enough in it that its first save takes a while.
+# A project with enough in it that its first save takes a while, at the rate of setup.
 make_large() {
 	make_project "$1" "${@:2}"
-	head -c 300M /dev/urandom >"$(tree_path "$1")/large"
+	head -c 40M /dev/urandom >"$(tree_path "$1")/large"
 }
 
 # begin_save NAME: starts a save and stops its process in the middle; prints the operation's id
@@ -78,10 +79,6 @@ is_presented() {
 	else
 		[ -L "$WARREN_ROOT/home/$1" ]
 	fi
-}
-
-has_event() {
-	api GET '/v1/events?limit=1000' | jq -e --arg w "$1" 'any(.events[]; .what == $w)' >/dev/null
 }
 
 # ---- start and end ----

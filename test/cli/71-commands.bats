@@ -13,10 +13,6 @@ setup() {
 	make_node
 }
 
-teardown() {
-	daemon_teardown
-}
-
 # A folder worth saving, at ./seed.
 make_seed() {
 	mkdir -p seed/docs

@@ -12,26 +12,7 @@ setup() {
 	make_node
 }
 
-teardown() {
-	daemon_teardown
-}
-
-# A folder to begin with: f and d/g.
-seed() {
-	mkdir -p seed/d
-	echo one >seed/f
-	echo two >seed/d/g
-	chmod -R a+rX seed
-}
-
 op_body() { jq -n '$ARGS.named' "$@"; }
-
-seeded() {
-	seed
-	do_op POST /v1/projects "$(jq -n --arg n "$1" --arg d "$PWD/seed" --args \
-		'{name: $n, from: $d, settings: $ARGS.positional}' "${@:2}")" |
-		jq -e '.state == "done"'
-}
 
 # The operation ends well.
 must() {
@@ -42,13 +23,6 @@ must() {
 		printf '%s\n' "$answer"
 		return 1
 	}
-}
-
-edit() {
-	local tree
-	tree=$(tree_path "$1")
-	echo "$3" >"$tree/$2"
-	[ "$(id -u)" != 0 ] || chown --reference="$tree" "$tree/$2"
 }
 
 steady() {
@@ -76,7 +50,7 @@ dies_at() {
 	must POST /v1/projects/ann/start '{}'
 	[ "$(state_of ann)" = running ]
 	[ "$(cat "$WARREN_ROOT/home/ann/d/g")" = two ]
-	edit ann f edited
+	change ann f edited
 	must POST /v1/projects/ann/stop '{"force":true}'
 	[ "$(state_of ann)" = stopped ]
 	[ ! -e "$WARREN_ROOT/home/ann/f" ]
@@ -91,7 +65,7 @@ dies_at() {
 		n=$((n + 1))
 		kind=${point%%.*}
 		[ "$kind" = start ] || must POST /v1/projects/ann/start '{}'
-		edit ann f "edit $n"
+		change ann f "edit $n"
 		body='{}'
 		[ "$kind" != stop ] || body='{"force":true}'
 		dies_at "life.$point" POST "/v1/projects/ann/$kind" "$body"
@@ -118,7 +92,7 @@ dies_at() {
 	seeded ann 'command=sleep 1000'
 	first=$(do_op POST /v1/projects/ann/save '{}' | jq -r .receipt.commit)
 	must POST /v1/projects/ann/start '{}'
-	edit ann f later
+	change ann f later
 	body=$(op_body --arg snapshot "$first")
 	do_op POST /v1/projects/ann/undo "$body" >answer
 	jq -e '.error.code == "busy"' answer
@@ -134,7 +108,7 @@ dies_at() {
 	start_daemon
 	seeded ann
 	first=$(do_op POST /v1/projects/ann/save '{}' | jq -r .receipt.commit)
-	edit ann f later
+	change ann f later
 	dies_at life.undo.applying POST /v1/projects/ann/undo "$(op_body --arg snapshot "$first")"
 	do_op POST /v1/projects/ann/start '{}' >answer
 	jq -e '.state == "done" and .receipt.finished_restore != null' answer
@@ -187,6 +161,7 @@ watch_op() {
 		o=$(api GET "/v1/operations/$op") || return 1
 		[ "$(jq -r .state <<<"$o")" = running ] || break
 		seen+=$(jq -r '"\(.step) \(.progress.percent // 0) \(.progress.files_total // 0)"' <<<"$o")$'\n'
+		sleep 0.03
 	done
 	jq -e '.state == "done"' <<<"$o" >/dev/null || { echo "$o"; return 1; }
 	printf '%s' "$seen"
@@ -194,16 +169,17 @@ watch_op() {
 
 @test "steps and progress are live during import, save and restore" {
 	local op tree
-	start_daemon
+	# So that there is time to look.
+	WARREN_WORK_RATE=15M start_daemon
 	mkdir -p big/many
-	head -c 600000000 /dev/urandom >big/blob
-	(cd big/many && seq 8000 | split -l 1 -a 4 -)
+	head -c 40000000 /dev/urandom >big/blob
+	(cd big/many && seq 2000 | split -l 1 -a 4 -)
 	chmod -R a+rX big
 	op=$(api POST /v1/projects "$(jq -n --arg d "$PWD/big" '{name: "ann", from: $d}')" | jq -r .id)
 	run -0 watch_op "$op"
-	grep -qE '^import [1-9][0-9]? 8001$' <<<"$output" || { echo "$output"; return 1; }
+	grep -qE '^import [1-9][0-9]? 2001$' <<<"$output" || { echo "$output"; return 1; }
 	tree=$(tree_path ann)
-	head -c 900000000 /dev/urandom >"$tree/more"
+	head -c 40000000 /dev/urandom >"$tree/more"
 	op=$(api POST /v1/projects/ann/save '{}' | jq -r .id)
 	run -0 watch_op "$op"
 	grep -qE '^snapshot [1-9][0-9]? 1$' <<<"$output" || { echo "$output"; return 1; }
@@ -219,7 +195,7 @@ watch_op() {
 	run -0 do_op POST /v1/projects/ann/start '{}'
 	[[ $output == *'"failed"'* ]]
 	[ "$(state_of ann)" = error ]
-	edit ann f changed
+	change ann f changed
 	must POST /v1/projects/ann/save
 	[ "$(state_of ann)" = error ]
 	must POST /v1/projects/ann/undo '{}'

@@ -23,7 +23,7 @@ setup() {
 	# Where the user of the fronts can run it.
 	cp "$HOSTILE" hostile_front
 	chmod 755 hostile_front
-	"$WARREN" init --user $NODE_USER --dc dc1 --allow-root-fs "$PWD/volume"
+	"$WARREN" init --user $NODE_USER --dc dc1 --allow-root-fs --reserve 4M "$PWD/volume"
 	mkdir seed
 	seq 1000 >seed/numbers
 	echo secret >seed/secret

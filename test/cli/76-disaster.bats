@@ -26,24 +26,6 @@ node() {
 	start_daemon
 }
 
-# seeded NAME [SETTING]...: a project with f and d/g.
-seeded() {
-	mkdir -p seed/d
-	echo one >seed/f
-	echo two >seed/d/g
-	chmod -R a+rX seed
-	do_op POST /v1/projects "$(jq -n --arg n "$1" --arg d "$PWD/seed" --args \
-		'{name: $n, from: $d, settings: $ARGS.positional}' "${@:2}")" |
-		jq -e '.state == "done"'
-}
-
-edit() {
-	local tree
-	tree=$(tree_path "$1")
-	echo "$3" >"$tree/$2"
-	[ "$(id -u)" != 0 ] || chown --reference="$tree" "$tree/$2"
-}
-
 dirty() { jq .dirty "$WARREN_ROOT/state/control/$(project_id "$1")"; }
 
 # Real git on the repository of a project, as its owner.
@@ -90,7 +72,7 @@ project_git() {
 	seeded ann
 	warren start ann
 	warren save ann --json | jq -e '.not_protected.count == 0'
-	edit ann .warrenignore f
+	change ann .warrenignore f
 	warren save ann --json | jq -e '.not_protected.count == 1'
 }
 
@@ -125,7 +107,7 @@ full() {
 			echo x >"v/fill/x$n" || break
 		done 2>/dev/null
 	fi
-	edit ann f edited 2>/dev/null || true
+	change ann f edited 2>/dev/null || true
 	run -1 warren save ann
 	[ "$(state_of ann)" = running ]
 	run -3 warren stop ann
@@ -134,7 +116,7 @@ full() {
 	[ ! -e "$WARREN_ROOT/home/ann/f" ]
 	run ! pgrep -u "$(api GET /v1/projects/ann | jq .uid)"
 	rm -rf v/fill
-	edit ann f edited
+	change ann f edited
 	warren start ann
 	[ "$(cat "$WARREN_ROOT/home/ann/f")" = edited ]
 	warren save ann
@@ -155,7 +137,7 @@ full() {
 	node
 	seeded ann
 	id=$(project_id ann)
-	edit ann mine mine
+	change ann mine mine
 	warren save ann
 	project_git "$id" update-ref refs/heads/main main~1
 	stop_daemon
@@ -171,11 +153,11 @@ full() {
 	branch=$(project_git "$id" for-each-ref --format='%(refname:short)' 'refs/heads/conflict-*')
 	[ "$(warren cat ann "$branch:mine")" = mine ]
 	# While it runs: each save of files off the line adds to one branch, if they changed.
-	edit ann mine again
+	change ann mine again
 	warren save ann
 	project_git "$id" update-ref refs/heads/main main~1
 	for text in again again other; do
-		edit ann mine "$text"
+		change ann mine "$text"
 		run -3 warren save ann
 	done
 	run -3 warren stop ann
@@ -188,14 +170,14 @@ full() {
 	printf '[restore]\nsafety_keep = 2s\n' >"$WARREN_ROOT/warren.conf"
 	start_daemon
 	seeded ann
-	edit ann f later
+	change ann f later
 	warren save ann --tag before-upgrade
 	then=$(warren snapshots ann --json | jq -r '.snapshots[0].time | fromdate')
 	old() { (($(date +%s) > then + 2)); }
 	until_true old
 	# Nothing differs from what was saved before: the snapshot is new all the same.
 	undo=$(warren undo ann before-upgrade --json | jq -r .undo)
-	edit ann f last
+	change ann f last
 	read -ra words <<<"$undo"
 	"${words[@]}"
 	[ "$(cat "$(tree_path ann)/f")" = later ]
@@ -229,9 +211,9 @@ full() {
 	node
 	seeded ann
 	name="it's \$(touch pasted) \"x\""
-	edit ann "$name" first
+	change ann "$name" first
 	warren save ann --tag t
-	edit ann "$name" second
+	change ann "$name" second
 	warren restore ann "t:$name" --in-place --json | jq -r .undo >undo
 	[ "$(cat "$(tree_path ann)/$name")" = first ]
 	sed -i 's/^warren/"$WARREN"/' undo
@@ -240,7 +222,7 @@ full() {
 	[ ! -e pasted ]
 	# A folder: also what was added goes again. A new file: there is nothing to bring back.
 	rm "$(tree_path ann)/d/g"
-	edit ann d/h new
+	change ann d/h new
 	warren restore ann t:d --in-place --json | jq -r .undo >undo
 	[ -e "$(tree_path ann)/d/g" ]
 	sed -i 's/^warren/"$WARREN"/' undo
@@ -262,7 +244,7 @@ full() {
 	[ "$(state_of ann)" = error ]
 	warren save ann
 	[ "$(state_of ann)" = running ]
-	edit ann f edited
+	change ann f edited
 	echo garbage >"$WARREN_ROOT/state/control/$id"
 	run -3 warren stop ann
 	[ "$(state_of ann)" = stopped ]
@@ -277,3 +259,69 @@ full() {
 	[ "$(warren cat ann "$branch:f")" = edited ]
 	warren stop ann
 }
+
+@test "with one volume lost, what lies on others goes on; what lies there is refused by its name" {
+	make_node
+	"$WARREN" volume add --allow-root-fs "$PWD/w" </dev/null
+	start_daemon
+	warren create --name ann --volume "$PWD/v"
+	warren create --name bob --volume "$PWD/w"
+	warren start bob
+	mv w/volume.json kept
+	change ann f edited
+	warren start ann
+	warren save ann
+	warren stop ann
+	[ "$(warren cat ann main:f)" = edited ]
+	warren create --name carl
+	warren delete carl
+	warren purge carl --now
+	for command in save stop restart 'delete --force'; do
+		# shellcheck disable=SC2086 # words
+		run ! warren $command bob
+		echo "$command: $output"
+		[[ $output == *"volume '$PWD/w'"* ]]
+	done
+	run ! warren create --name dora --volume "$PWD/w"
+	mv kept w/volume.json
+	within_reach() { warren save bob; }
+	until_true within_reach
+	warren stop bob
+}
+
+@test "scratch on a volume that is lost is not made anew elsewhere, and follows its project when that is back" {
+	make_node
+	"$WARREN" volume add --allow-root-fs "$PWD/w" </dev/null
+	start_daemon
+	for name in ann bob; do
+		warren create --name "$name" --volume "$PWD/v"
+		api PATCH "/v1/projects/$name/settings" '{"set":["scratch=1M"]}' >/dev/null
+		run warren start "$name" # with a word about directories above
+		warren stop "$name"
+		id=$(api GET "/v1/projects/$name" | jq -r .id)
+		mkdir -p w/scratch/.trash
+		echo kept >"v/scratch/$id/f"
+		mv "v/scratch/$id" w/scratch/
+	done
+	ann=$(api GET /v1/projects/ann | jq -r .id)
+	mv w/volume.json kept
+	run -3 warren start ann
+	[[ $output == *"scratch of 'ann'"*"volume '$PWD/w'"* ]]
+	[ ! -e "v/scratch/$ann" ]
+	warren stop ann
+	warren delete bob
+	mv kept w/volume.json
+	until_true stored_again
+	run warren start ann
+	[ "$(cat "w/scratch/$ann/f")" = kept ]
+	stop_daemon
+	start_daemon
+	[ "$(cat "w/scratch/.trash/$id/f")" = kept ]
+	warren undelete bob
+	[ "$(cat "w/scratch/$id/f")" = kept ]
+	warren delete bob
+	warren purge bob --now
+	[ ! -e "w/scratch/.trash/$id" ]
+}
+
+stored_again() { warren save ann; }

@@ -8,14 +8,6 @@ bats_require_minimum_version 1.5.0
 load lib
 load daemon
 
-setup() {
-	lib_setup
-}
-
-teardown() {
-	daemon_teardown
-}
-
 project() {
 	make_node
 	start_daemon
@@ -104,6 +96,10 @@ cached() {
 	until_true event_told config.refused
 	"$WARREN" events --json | jq -r '.events[] | select(.what == "config.refused") | .why' | grep -F "rate"
 	daemon_answers
+	# Operations go by what the daemon goes by.
+	"$WARREN" start ann
+	"$WARREN" save ann
+	"$WARREN" stop ann
 	rm "$WARREN_ROOT/warren.conf"
 	tell_daemon
 	until_true event_told config.loaded
@@ -115,20 +111,145 @@ cached() {
 	mkdir src
 	head -c 40000000 /dev/urandom >src/cold
 	head -c 40000000 /dev/urandom >src/warm
-	sync src/cold src/warm
+	# The kernel may take any page back by itself: one beside it that nobody touches tells how much it took.
+	cp src/warm beside
+	sync src/cold src/warm beside
 	dd if=src/cold iflag=nocache count=0 status=none
-	cat src/warm >/dev/null
+	cat src/warm beside >/dev/null
 	(($(cached src/cold) < 4000000)) || skip "this file system does not drop its cache"
-	local before
+	local before taken
 	before=$(cached src/warm)
-	((before == 40001536 || before > 39000000))
+	taken=$(cached beside)
+	((before > 39000000))
 	"$WARREN" repo init r
 	"$WARREN" repo save -r r src
-	echo "cold $(cached src/cold), warm $(cached src/warm) of $before, packs:"
+	taken=$((taken - $(cached beside)))
+	echo "cold $(cached src/cold), warm $(cached src/warm) of $before, beside it $taken less, packs:"
 	fincore r/objects/pack/*.pack
 	(($(cached src/cold) < 4000000))
-	(($(cached src/warm) >= before))
+	((taken < 10000000)) || skip "the kernel itself took much of what nobody touches"
+	(($(cached src/warm) >= before - 2 * taken - 1000000))
 	# What was written is on the disk, and need not be in memory.
 	(($(cached r/objects/pack/*.pack) < 40000000))
 	"$WARREN" repo verify --data -r r
+}
+
+# How long small pieces of work take ann, in microseconds (the median).
+neighbour() {
+	rm -f "$WARREN_ROOT/home/ann/took"
+	"$WARREN" restart ann >/dev/null
+	until_true test -s "$WARREN_ROOT/home/ann/took"
+	cut -d' ' -f2 "$WARREN_ROOT/home/ann/took"
+}
+
+@test "a neighbour beside a hog of processors" {
+	project
+	local probe alone beside
+	probe=$(dirname "$WARREN")/test/lib/neighbour
+	"$WARREN" show ann --json | jq -e .resources.cpu ||
+		skip "$("$WARREN" show ann --json | jq -r .resources.why); in the VM lane it is measured"
+	"$WARREN" settings ann command="$probe small 3000 2000 >new; mv new took; exec sleep 600" save_every=never
+	"$WARREN" start ann
+	alone=$(neighbour)
+	"$WARREN" create --name hog >/dev/null
+	"$WARREN" settings hog save_every=never \
+		command="for i in $(seq -s' ' $((4 * $(nproc)))); do (while :; do :; done) & done; wait"
+	"$WARREN" start hog
+	beside=$(neighbour)
+	"$WARREN" stop hog
+	"$WARREN" stop ann
+	echo "# $alone us alone, $beside us beside $((4 * $(nproc))) programs of another project" >&3
+	((beside <= 8 * alone))
+}
+
+# ---- before the host goes down ----
+
+receipt_of() {
+	jq -r --arg n "$1" ".saves[] | select(.name == \$n) | $2" <<<"$output"
+}
+newest() {
+	"$WARREN" snapshots ann --json | jq -r '.snapshots[0].name'
+}
+
+@test "before the host goes down projects are ended and saved, and come back with it" {
+	project
+	"$WARREN" create --name bob >/dev/null
+	"$WARREN" settings ann command='exec sleep 600' save_every=never >/dev/null
+	"$WARREN" start ann
+	local uid
+	uid=$("$WARREN" show ann --json | jq -r .uid)
+	echo word >"$WARREN_ROOT/home/ann/note"
+	run -2 "$WARREN" save-all --within 5
+	run -2 "$WARREN" save-all --shutdown --rf 1
+	run -0 --separate-stderr "$WARREN" save-all --shutdown --json
+	assert_json .schema warren.shutdown/1 .projects 1 .made 1 .late 0 .failed 0 .within 60
+	[ "$(receipt_of ann '"\(.ok) \(.safe) \(.safe_in)"')" = "true true 1" ]
+	state_is stopped
+	[ "$(id -u)" != 0 ] || ! pgrep -u "$uid"
+	run -0 "$WARREN" cat ann main:note
+	[ "$output" = word ]
+	"$WARREN" list --json | jq -e '.projects[] | select(.name == "ann") | .desired'
+	# Nothing starts any more.
+	run -4 "$WARREN" start bob
+	grep -F "going down" <<<"$output"
+	run "$WARREN" save-all --shutdown
+	grep -F "going down already" <<<"$output"
+	"$WARREN" save bob
+	stop_daemon
+	start_daemon
+	until_true state_is running
+	"$WARREN" events --json | jq -e '[.events[].what] | index("node.leaving")'
+	"$WARREN" start bob
+	"$WARREN" stop bob
+	"$WARREN" stop ann
+}
+
+@test "a save that takes too long holds no host, and nothing is lost" {
+	project
+	"$WARREN" create --name bob >/dev/null
+	printf '[work]\nrate = 500K\nshutdown_save = 3s\n' >"$WARREN_ROOT/warren.conf"
+	tell_daemon
+	until_true event_told config.loaded
+	"$WARREN" settings ann command='trap "" TERM; while :; do sleep 1; done' save_every=never >/dev/null
+	"$WARREN" start ann
+	"$WARREN" start bob
+	head -c 20000000 /dev/urandom >"$WARREN_ROOT/home/ann/big"
+	echo word >"$WARREN_ROOT/home/bob/note"
+	local sum tip
+	sum=$(sha256sum <"$WARREN_ROOT/home/ann/big")
+	tip=$(newest)
+	SECONDS=0
+	"$WARREN" save-all --shutdown --json >first 3>&- 4>&- &
+	until_true event_told node.leaving
+	# Who asks while it goes on waits for the same: the host goes down when he is answered.
+	run -3 --separate-stderr "$WARREN" save-all --shutdown --json
+	wait $! || [ $? = 3 ]
+	[ "$output" = "$(cat first)" ]
+	# At the rate it would be 40 s.
+	((SECONDS < 15))
+	assert_json .projects 2 .made 1 .late 1 .failed 0 .within 3
+	[ "$(receipt_of bob .made)" = true ]
+	[ "$(receipt_of ann .ok)" = false ]
+	state_is stopped
+	[ "$(newest)" = "$tip" ]
+	stop_daemon
+	rm "$WARREN_ROOT/warren.conf"
+	start_daemon
+	until_true state_is running
+	[ "$(sha256sum <"$WARREN_ROOT/home/ann/big")" = "$sum" ]
+	"$WARREN" save ann
+	[ "$(newest)" != "$tip" ]
+	"$WARREN" cat ann main:big | sha256sum | grep -F "${sum%% *}"
+}
+
+@test "a host that saves nothing when it goes down" {
+	project
+	printf '[work]\nshutdown_save = never\n' >"$WARREN_ROOT/warren.conf"
+	tell_daemon
+	until_true event_told config.loaded
+	"$WARREN" start ann
+	run -4 "$WARREN" save-all --shutdown
+	grep -F "shutdown_save" <<<"$output"
+	state_is running
+	"$WARREN" stop ann
 }

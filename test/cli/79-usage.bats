@@ -7,14 +7,6 @@ load lib
 load daemon
 load fleet
 
-setup() {
-	lib_setup
-}
-
-teardown() {
-	if [ "${#FLEET[@]}" -gt 0 ]; then fleet_teardown; else daemon_teardown; fi
-}
-
 runs_on() {
 	[ "$(on "$1" show --json "$2" | jq -r .state.state)" = running ]
 }
@@ -124,18 +116,24 @@ wr_json() {
 		[ -z "$(in_git branch --list 'conflict-*')" ]
 	done
 	# The way back into history likewise.
-	wr settings olga repo_quota_factor=0
-	stop_daemon
-	WARREN_CRASH=life.save.moved start_daemon
-	echo last >"$home/f"
-	run ! wr save olga
-	stop_daemon
-	start_daemon
-	wr stop olga
-	wr start olga
-	[ "$(in_git cat-file -p main:f)" = last ]
-	[ -z "$(in_git branch --list 'conflict-*')" ]
-	run ! in_git rev-parse -q --verify refs/warren/latest
+	for at in life.save.moved save.after-ref; do
+		wr settings olga repo_quota_factor=1
+		echo "before $at" >"$home/f"
+		run -4 wr save olga
+		wr settings olga repo_quota_factor=0
+		stop_daemon
+		WARREN_CRASH=$at start_daemon
+		echo "$at" >"$home/f"
+		run ! wr save olga
+		stop_daemon
+		start_daemon
+		wr stop olga
+		wr start olga
+		[ "$(in_git cat-file -p main:f)" = "$at" ]
+		[ -z "$(in_git branch --list 'conflict-*')" ]
+		# Also where the save ended before it could drop it.
+		run ! in_git rev-parse -q --verify refs/warren/latest
+	done
 }
 
 notice_of() {
@@ -187,6 +185,59 @@ notice_is() {
 	wr delete olga --force
 	run -0 wr usage olga
 	[[ $output == *"in the trash"*"until"* ]]
+}
+
+# stop_worker: the worker of a look at olga's files is held where it has told how far it is
+stop_worker() {
+	# A shell of its own: bats watches each of its commands, and this has to be quick.
+	worker=$(bash -s "/proc/$DAEMON_PID/task/$DAEMON_PID/children" <<-'EOF'
+		for ((end = SECONDS + 10; SECONDS < end;)); do
+			for pid in $(<"$1"); do
+				mapfile -t -d '' argv 2>/dev/null <"/proc/$pid/cmdline" || continue
+				[ "${argv[1]-}" = @worker ] && kill -STOP "$pid" && echo "$pid" && exit
+			done
+		done
+		exit 1
+	EOF
+	) || return
+	while :; do
+		how_far=$(api GET '/v1/projects/olga/usage?progress=true')
+		jq -e '.progress.files_total == 6050' <<<"$how_far" && return
+		kill -CONT "$worker"
+		sleep 0.005
+		kill -STOP "$worker" || return
+	done
+}
+
+# On a terminal, with the worker held; "$BATS_TEST_TMPDIR"/screen is what stood there.
+look_in_vain() {
+	local looker rc=0
+	script -qec "'$WARREN' usage olga --now" screen </dev/null >/dev/null 3>&- &
+	looker=$!
+	stop_worker || rc=1
+	wait "$looker" || [ "$rc" = 1 ] || rc=0
+	return "$rc"
+}
+
+@test "usage --now tells how far it is, and is given up when nothing moves any more" {
+	export WARREN_WORK_IDLE=2s
+	make_node
+	start_daemon
+	make_project olga
+	wr start olga
+	home=$(wr_json show olga | jq -r .home)
+	mkdir "$home"/{0..599}
+	touch "$home"/f{0..49} "$home"/{0..599}/{0..9}
+	wr save olga
+	[ "$(api GET '/v1/projects/olga/usage?progress=true' | jq -c '[.schema, .progress]')" = '["warren.progress/1",null]' ]
+	# It may be over before it is held.
+	until_true look_in_vain
+	jq -e '.progress | .step == "scan" and .files > 0 and .files <= .files_total' <<<"$how_far"
+	run -0 cat "$BATS_TEST_TMPDIR/screen"
+	[[ $output == *"counting: files "*%*" of 6,050 files"* ]]
+	[[ $output == *"looking at 'olga': nothing moved for 2s"* && $output == *"HINT: is its volume well?"* ]]
+	run ! kill -0 "$worker"
+	wr usage olga --now
 }
 
 @test "notices come at their marks, reach state, show, status, prompt and program, and go when there is room" {
@@ -261,6 +312,7 @@ notice_is() {
 	wr save olga
 	run -0 wr quota auto --min 10M --dry-run
 	[[ $output == *"olga"*"18.0 MiB"*"would be set"* && $output == *"piet"*"10.0 MiB"*"would be set"* ]]
+	[[ ${lines[-1]} =~ ^"(total)"\ +9.0\ MiB\ +40.0\ MiB\ +28.0\ MiB ]]
 	[ "$(wr_json settings olga | jq '.rev, .settings.disk.value' | paste -sd' ')" = "1 20971520" ]
 	run -0 wr_json quota auto --min 10M
 	jq -e '[.projects[] | [.name, .new, .changed]] == [["olga", 18874368, true], ["piet", 10485760, true]]' <<<"$output"
@@ -270,6 +322,44 @@ notice_is() {
 	run -0 wr quota auto --min 1M --factor 1
 	[[ $output == *"as it is"* ]]
 	run -2 wr quota auto --factor 0
+	run -2 wr quota auto --factor 0.9
+	run -2 wr quota auto --factor 1.2345
+}
+
+@test "quota auto: decimals, what is near enough stays, what nobody counted is not lowered, one that fails stops none" {
+	export WARREN_VOLUME_QUOTA=none
+	make_node
+	start_daemon
+	for p in anna olga piet; do make_project $p disk=20M; done
+	wr start olga
+	noise "$(wr_json show olga | jq -r .home)/a" 8
+	wr stop olga
+	# Stopped, it is what its newest save says.
+	run -0 wr_json quota auto --min 1M --factor 1.5
+	jq -e '[.projects[] | [.name, .by, .used, .new]] ==
+		[["anna", "none", 0, 1048576], ["olga", "save", 8388608, 12582912], ["piet", "none", 0, 1048576]]' <<<"$output"
+	jq -e '.total == {projects: 3, used: 8388608, old: 62914560, new: 14680064}' <<<"$output"
+	# 13 of 12 MiB is less than a tenth more; where all is to be exact, it is set.
+	run -0 wr_json quota auto --min 1M --factor 1.6 --within 10
+	jq -e '.projects[1] | [.wanted, .new, .old, .changed] == [13631488, 12582912, 12582912, false]' <<<"$output"
+	[[ $(wr quota auto --min 1M --factor 1.6 --within 10) == *"olga"*"near enough"* ]]
+	run -0 api POST /v1/quota/auto '{"min": "1M", "factor": 1.6, "within": 0}'
+	jq -e '.projects[1] | .new == 13631488 and .changed' <<<"$output"
+	# A least is one, whatever is near.
+	run -0 wr_json quota auto --min 14M --within 100
+	jq -e 'all(.projects[]; .new == 14 * 1048576 or .name == "olga")' <<<"$output"
+	wr start piet
+	run -0 wr_json quota auto --min 1M --within 0
+	jq -e '.projects[2] | [.by, .new] == [null, 14680064]' <<<"$output"
+	# The settings of one cannot be written.
+	conf=$(echo v/repos/"$(project_id anna)"/conf)
+	mv "$conf" "$conf.away"
+	run -3 wr_json quota auto --min 30M
+	mv "$conf.away" "$conf"
+	jq -e '[.projects[] | [.name, .changed, has("error")]] ==
+		[["anna", false, true], ["olga", true, false], ["piet", true, false]]' <<<"$output"
+	jq -e '.total.new == .projects[0].old + 2 * 30 * 1048576' <<<"$output"
+	wr stop piet
 }
 
 @test "past the quota of its history a project moves with its newest files, and nothing of it is lost" {
@@ -277,8 +367,9 @@ notice_is() {
 	make_fleet 3
 	mkdir seed && echo one >seed/f && chmod -R a+rX seed
 	on a create --name x --from "$PWD/seed" -q
-	on a settings x disk=1M repo_quota_factor=1 -q
+	on a settings x disk=1M repo_quota_factor=1 scratch=5M -q
 	on a start x
+	echo kept >"$(scratch_on a x)/f"
 	noise "$(tree_on a x)/big" 2
 	on a save x
 	tip=$(git_on a x rev-parse main)
@@ -293,8 +384,13 @@ notice_is() {
 	run -4 --separate-stderr on a save x --json
 	(($(jq '[.replicas[].bytes] | max' <<<"$output") < 100000))
 	echo four >"$(tree_on a x)/f"
-	on a move x --to b
+	run -0 on a move x --to b
 	within 30 runs_on b x
+	# Scratch does not travel.
+	[[ $output == *"scratch   stays here, in the trash until"* ]]
+	[ ! -e "$(scratch_on a x)" ]
+	[ -d "$(scratch_on b x)" ] && [ -z "$(ls -A "$(scratch_on b x)")" ]
+	on a events --json --project x | jq -e 'any(.events[]; .what == "scratch.aside")'
 	[ "$(cat "$(tree_on b x)/f")" = four ]
 	[ "$(git_on b x rev-parse main)" = "$tip" ]
 	[ -z "$(git_on b x branch --list 'conflict-*')" ]
@@ -310,8 +406,117 @@ notice_is() {
 		git_on "$n" x fsck --no-dangling
 	done
 	# Back where the files were those of the move: they are brought to the tip, nothing is salvaged.
-	on b move x --to a
+	run -0 on b move x --to a
+	[[ $output != *scratch* ]]
 	within 30 runs_on a x
+	[ "$(cat "$(scratch_on a x)/f")" = kept ]
 	[ "$(cat "$(tree_on a x)/f")" = five ]
 	[ -z "$(git_on a x branch --list 'conflict-*')" ]
+}
+
+@test "scratch that is taken back is in the trash, comes back with the setting, and goes for good after its time" {
+	export WARREN_VOLUME_QUOTA=none
+	make_node
+	start_daemon
+	make_project olga scratch=5M command='exec sleep 1000'
+	run -0 wr start olga
+	scratch=$(scratch_path olga)
+	[[ $output == *"scratch   $scratch, not limited"* ]]
+	head -c 100000 /dev/urandom >"$scratch/f"
+	run -0 wr usage olga
+	[[ $output == *"scratch        not counted of 5.0 MiB, not saved, in $scratch"* ]]
+	run -0 wr_json usage olga --now
+	jq -e '.scratch | .by == "scan" and .bytes >= 100000 and .bytes < 200000 and .limit == null' <<<"$output"
+	# Whoever works in it goes on until the next start.
+	wr settings olga scratch=0
+	[ -e "$scratch/f" ]
+	run -3 wr restart olga
+	[[ $output == *"'olga' has no scratch any more: what was in it is in the trash until"* ]]
+	[ ! -e "$scratch" ]
+	[[ $(wr usage olga) == *"scratch        "*", in the trash until 20"* ]]
+	# Not its time yet: also a volume that is nearly full takes nothing of it.
+	stop_daemon
+	WARREN_VOLUME_MARKS=1,1,99 start_daemon
+	wr settings olga scratch=5M
+	wr stop olga
+	run -0 wr start olga
+	[[ $output == *"scratch   $scratch, back from the trash"* ]]
+	[ -e "$scratch/f" ]
+	mkdir -p "$scratch/a/b" && touch "$scratch/a/b/f" && chmod 0 "$scratch/a/b" "$scratch/a"
+	wr settings olga scratch=0
+	run -3 wr restart olga
+	stop_daemon
+	touch -d '31 days ago' "${scratch%/*}/.trash/${scratch##*/}"
+	WARREN_VOLUME_MARKS=1,1,99 start_daemon
+	until_true scratch_empty
+	wr_json events --project olga | jq -e '[.events[].what] | index("scratch.purged")'
+	[ "$(state_of olga)" = running ]
+	[ "$(wr_json usage olga | jq .scratch)" = null ]
+	# An empty one is nothing to be kept.
+	wr settings olga scratch=5M
+	wr restart olga
+	[ -d "$scratch" ]
+	wr settings olga scratch=0
+	run -0 wr restart olga
+	[ "$(find "${scratch%/*}" -mindepth 1 -name '*-*')" = "" ]
+}
+
+scratch_empty() {
+	[ "$(find "${scratch%/*}" -mindepth 2)" = "" ]
+}
+
+# Numbers of the file system itself: what du counts, and a little for directories and metadata.
+usage_is_counted() {
+	local home=$1 bytes du
+	btrfs filesystem sync v
+	bytes=$(wr_json usage olga | jq 'select(.live.by == "quota") | .live.bytes')
+	du=$(du -s --block-size=1 "$home" | cut -f1)
+	echo "counted $bytes, du $du"
+	((bytes >= du && bytes - du < 1 << 20))
+}
+
+# The prompt of the project's own user.
+prompt() {
+	# shellcheck disable=SC2016 # for that shell
+	in_home olga env WARREN_NOTICES="$WARREN_ROOT/run/notice" bash -c 'PS1=x; . "$1"; eval "$PROMPT_COMMAND"' - \
+		"$ROOT/contrib/profile.d/warren.sh" 2>&1
+}
+
+# counted_by_btrfs [classic]
+counted_by_btrfs() {
+	local home step
+	need_root
+	make_btrfs "$BATS_TEST_TMPDIR/v" "$@"
+	make_node
+	start_daemon
+	make_project olga disk=40M repo_quota_factor=0
+	wr start olga
+	home=$(wr_json show olga | jq -r .home)
+	for step in "a 20 -" "b 13 80" "c 6 95" "d 2 100"; do
+		read -r file size level <<<"$step"
+		in_home olga dd if=/dev/zero of="$file" bs=1M count="$size" conv=fsync status=none
+		usage_is_counted "$home"
+		wr save olga
+		if [ "$level" = - ]; then notice_is olga ""; else notice_is olga "disk $level"; fi
+	done
+	# Also what no save takes is counted, and what is removed is not any more.
+	[[ $(prompt) == *"warren: olga: the disk quota of 40.0 MiB is used up"* ]]
+	in_home olga rm b c d
+	usage_is_counted "$home"
+	wr save olga
+	notice_is olga ""
+	[ -z "$(prompt)" ]
+	wr stop olga
+	btrfs filesystem sync v
+	# Stopped, it still counts.
+	run -0 wr_json quota auto --min 1M
+	jq -e '.projects[0] | .by == "quota" and .used >= 20 * 1048576 and .new >= 40 * 1048576 and .new < 44 * 1048576' <<<"$output"
+}
+
+@test "usage and notices where btrfs counts: simple quotas" {
+	counted_by_btrfs
+}
+
+@test "usage and notices where btrfs counts: the older kind" {
+	counted_by_btrfs classic
 }

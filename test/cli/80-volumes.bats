@@ -15,14 +15,6 @@ setup() {
 	open_path "$BATS_TEST_TMPDIR"
 }
 
-teardown() {
-	if [ "${#FLEET[@]}" -gt 0 ]; then
-		fleet_teardown
-	else
-		daemon_teardown
-	fi
-}
-
 # volume FS SIZE [OPTION]...: a file system at v, and a node on it whose daemon runs
 volume() {
 	local fs=$1 size=$2
@@ -37,15 +29,6 @@ volume() {
 	RESERVE=16M make_node
 	unset WARREN_VOLUME_MARKS
 	start_daemon
-}
-
-# in_home NAME COMMAND...: as the project's user, in its home
-in_home() {
-	local name=$1 uid home
-	shift
-	uid=$(api GET "/v1/projects/$name" | jq .uid)
-	home=$(api GET "/v1/projects/$name" | jq -r .home)
-	(cd "$home" && HOME=$home setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@")
 }
 
 # A directory is filled until neither bytes nor names fit in.

@@ -49,10 +49,6 @@ add() {
 	warren node add -q --name two --dc east "$@"
 }
 
-has_event() {
-	api GET '/v1/events?limit=1000' | jq -e --arg w "$1" 'any(.events[]; .what == $w)' >/dev/null
-}
-
 nodes() {
 	warren node list --json | jq -r '.nodes[] | "\(.name) \(.dc) \(.incarnation)\(if .removed then " removed" else "" end)"' | sort
 }

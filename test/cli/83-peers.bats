@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: peer_test, link_test and the tests of the rules run the same code
+# waits
+# shellcheck disable=SC2154 # answer is set by say
 # What nodes believe of each other: gossip, promises and records, leases; and thieves, liars, copies of
 # old hosts. peer_probe speaks with whatever keys a test gives it.
 
@@ -9,25 +11,9 @@ load lib
 load daemon
 load fleet
 
-PROBE=$(dirname "$WARREN")/test/lib/peer_probe
-
 setup() {
 	lib_setup
 	[ -x "$PROBE" ] || skip "needs a build with tests"
-}
-
-teardown() {
-	fleet_teardown
-}
-
-# say NODE ARG...: with that node's keys; the answer is in $answer
-say() {
-	local name=$1
-	shift
-	answer=$(node "$name" timeout 60 "$PROBE" "$PWD/$name" "$@" 2>&1) || {
-		echo "$name: $* -> $answer" >&2
-		return 1
-	}
 }
 
 # answers JQ: the last answer is so
@@ -36,15 +22,6 @@ answers() {
 		echo "instead of $1: $answer"
 		return 1
 	}
-}
-
-events() {
-	at "$1" api GET '/v1/events?limit=1000'
-}
-
-# has_event NODE WHAT [JQ of an event]
-has_event() {
-	events "$1" | jq -e --arg w "$2" "any(.events[] | select(.what == \$w); ${3-true})" >/dev/null
 }
 
 # refused NODE TEXT: the answer says so, and an event does
@@ -127,11 +104,13 @@ promises_soon() {
 	# The writer's own is no good either while b is bound to a later one.
 	say a b KEEP project="$P" n=+0 keep=1 number=1
 	answers '.kind == "KEPT" and .kept == false'
+	# From here on b tells the hub, and so a: what is older is taken from what a knew before.
+	cp -a a a.then
 	say a b INSTALL project="$P" record=make n=+1 writer=b key=hub
 	answers '.kind == "OK"'
-	say a b INSTALL project="$P" record=make n=+1 writer=c key=hub
+	KNOWS=a.then say a b INSTALL project="$P" record=make n=+1 writer=c key=hub
 	refused b "two records"
-	say a b INSTALL project="$P" record=own
+	KNOWS=a.then say a b INSTALL project="$P" record=own
 	refused b "promised epoch 2 already"
 	say b b KEEP project="$P" n=+0 keep=1 number=1
 	answers '.kind == "KEPT" and .kept == true'

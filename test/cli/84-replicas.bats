@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: sync_test, link_test and the tests of the rules run the same code
+# waits
 # Three nodes, one project: copies, what a save says of them, starts elsewhere, settings, what is shown.
 
 bats_require_minimum_version 1.5.0
@@ -13,10 +14,6 @@ setup() {
 	# shellcheck disable=SC2034 # of fleet.bash
 	FLEET_CONF='[replica]
 retry_max = 5s'
-}
-
-teardown() {
-	fleet_teardown
 }
 
 # project NAME [SETTING]...: made on node a, with a file

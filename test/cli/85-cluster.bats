@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: what it kills is killed in 83, 84 and 88 too, and it mostly waits
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF and FLEET_DISK are those of fleet.bash
 # Several nodes: kills of either end, disks, clocks.  After each: what a receipt called safe is on a majority, all
 # members have the same refs, and git finds nothing wrong.
@@ -10,14 +11,6 @@ load lib
 load daemon
 load fleet
 load cluster
-
-setup() {
-	lib_setup
-}
-
-teardown() {
-	fleet_teardown
-}
 
 @test "a save is safe on three nodes in three data centres, and they hold the same" {
 	make_fleet 3
@@ -245,6 +238,83 @@ clock() {
 	echo now | edit c ann f
 	save c ann
 	all_well ann
+}
+
+# As if a list had let it go then.
+keep_since() {
+	git_on b ann update-ref "refs/warren/keep/$(date -u -d "$1" +%Y%m%dT%H%M%SZ)-00000000" "$(git_on b ann rev-parse main)"
+	[ "$(id -u)" != 0 ] || chown -R --reference="$(repo_on b ann)" "$(repo_on b ann)/refs"
+}
+
+kept() {
+	git_on b ann for-each-ref --format='%(refname)' refs/warren/keep/ | cut -c 18-25 | paste -sd' '
+}
+
+doubts() {
+	at "$1" api GET /v1/status |
+		jq -e 'any(.projects[]; .level == "warning" and (.text | contains("jumped 40 days ahead")))' >/dev/null
+}
+
+@test "a clock that jumped ahead makes nothing old; what is old goes" {
+	need_plain_build
+	local lib bob
+	lib=$(find /usr/lib -name libfaketime.so.1 2>/dev/null | head -n 1)
+	[ -n "$lib" ] || skip "needs libfaketime"
+	FLEET_CONF=$'[trash]\nkeep = 1d'
+	make_fleet 2
+	make ann a
+	make bob a
+	done_on a delete bob
+	bob=$(fleet_id bob)
+	within 20 test -d "b.v/repos/.trash/$bob"
+	within 10 test -e b/state/clock.json
+	# In one boot, by the clock of its daemon.
+	stop_node b
+	start_node b LD_PRELOAD="$lib" FAKETIME=+40d FAKETIME_DONT_FAKE_MONOTONIC=1
+	within 10 has_event b clock.doubted
+	doubts b
+	run -4 on b purge "$bob"
+	assert_output_has "kept in the trash until"
+	# It is set right.
+	stop_node b
+	start_node b
+	run ! doubts b
+	# From one boot to the next, by that of all of its processes.
+	stop_node b
+	jq -c --arg t "$(date -u -d "40 days ago" +%FT%TZ)" '.boot = 1 | .time = $t' b/state/clock.json >clock
+	cp clock b/state/clock.json
+	start_node b
+	within 10 doubts b
+	keep_since "60 days ago"
+	keep_since "71 days ago"
+	echo 1 | edit a ann f
+	save a ann
+	safe_in "true 2"
+	[ "$(kept)" = "$(date -u -d "60 days ago" +%Y%m%d)" ]
+	# Where it always was that late, what is old goes.
+	stop_node b
+	rm b/state/clock.json
+	start_node b
+	echo 2 | edit a ann f
+	save a ann
+	[ -z "$(kept)" ]
+	# And never is never.
+	stop_node b
+	printf '[replica]\nfloor = never\n' >>b/warren.conf
+	start_node b
+	keep_since "4000 days ago"
+	echo 3 | edit a ann f
+	save a ann
+	[ "$(kept)" = "$(date -u -d "4000 days ago" +%Y%m%d)" ]
+	# Set back, what is deleted now is not old when it is set right.
+	stop_node a
+	jq -c --arg t "$(date -u -d "40 days" +%FT%TZ)" '.boot = 1 | .time = $t | .ran_s = 86400' a/state/clock.json >clock
+	cp clock a/state/clock.json
+	start_node a
+	within 10 has_event a clock.doubted
+	done_on a delete ann
+	at a api GET /v1/projects/"$(fleet_id ann)" >shown
+	[[ $(jq -r .trash_until shown) > $(date -u -d "41 days" +%F) ]]
 }
 
 # One byte in the middle of the largest pack of a project is another.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits for copies
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # Copies that come and go: a member more, a member less, and what becomes of the copy of the one that left.
 
@@ -8,6 +9,7 @@ bats_require_minimum_version 1.5.0
 load lib
 load daemon
 load fleet
+load cluster
 
 setup() {
 	lib_setup
@@ -15,61 +17,12 @@ setup() {
 drop_after = 1s'
 }
 
-teardown() {
-	fleet_teardown
-}
-
-# make PROJECT NODE: with a few files, safe everywhere
-make() {
-	local project=$1 name=$2 i
-	if [ ! -e seed ]; then
-		mkdir -p seed/d
-		for i in 1 2 3 4 5; do
-			seq "$i" "$((i * 500))" >"seed/d/f$i"
-		done
-		chmod -R a+rX seed
-	fi
-	op "$name" POST /v1/projects "$(jq -n --arg n "$project" --arg d "$PWD/seed" '{name: $n, from: $d}')"
-}
-
-op() {
-	at "$1" do_op "${@:2}" >answer
-	jq -e '.state == "done"' answer >/dev/null || {
-		echo "${*:1:3}: $(cat answer)"
-		return 1
-	}
-}
-
-# members NODE PROJECT: "a:data b:data", by name
-members() {
-	at "$1" api GET "/v1/projects/$2/explain" |
-		jq -r '[.members[] | "\(.name):\(.role)"] | sort | join(" ")'
-}
-
 is_member() {
 	[[ " $(members "$1" "$2") " == *" $3 "* ]]
 }
 
-has_event() {
-	at "$1" api GET '/v1/events?limit=1000' | jq -e --arg w "$2" 'any(.events[]; .what == $w)' >/dev/null
-}
-
 events_of() {
 	at "$1" api GET '/v1/events?limit=1000' | jq -r --arg w "$2" '.events[] | select(.what == $w) | .why'
-}
-
-in_place() {
-	[ -d "$(repo_on "$1" "$2")" ]
-}
-
-in_trash() {
-	[ -d "$1.v/repos/.trash/$(fleet_id "$2")" ] && ! in_place "$1" "$2"
-}
-
-same_refs() {
-	local want name
-	want=$(refs_on "$1" "$3")
-	[ "$(refs_on "$2" "$3")" = "$want" ]
 }
 
 @test "replica: a member more, filled and counted; a member less, whose copy goes to the trash and comes back" {
@@ -85,7 +38,7 @@ same_refs() {
 
 	run -0 on a replica add p --node "$other" --wait 60s --json
 	echo "$output"; on a events | tail -20; jq -e '.role == "data" and (.members | length) == 4' <<<"$output"
-	same_refs a "$other" p
+	same_refs p a "$other"
 	has_event a replica.added
 
 	# The one that keeps the files stays; nobody else is named twice.
@@ -110,7 +63,7 @@ same_refs() {
 	echo new >"$(tree_on a p)/d/new" && op a POST /v1/projects/p/save '{}'
 	run -0 on a replica add p --node "$gone" --wait 60s --json
 	jq -e '.role == "data"' <<<"$output"
-	same_refs a "$gone" p
+	same_refs p a "$gone"
 }
 
 # takes_leave PROJECT...: c is no member any more
@@ -358,7 +311,7 @@ all_the_same() {
 	within 90 gone_marks || { on b events; cat b.log; false; }
 	git_on b p fsck --full --strict
 	git_on b q fsck --full --strict
-	same_refs a b p
+	same_refs p a b
 	run -0 on a audit --all --data --json
 	jq -e '.copies == 6 and .wrong == 0' <<<"$output"
 }

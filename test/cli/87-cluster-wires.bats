@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits for wires
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF and FLEET_DISK are those of fleet.bash
 # Several nodes: wires that are cut or slow, a host that dies and returns.  After each: what a receipt called safe is on
 # a majority, all members have the same refs, and git finds nothing wrong.
@@ -10,14 +11,6 @@ load lib
 load daemon
 load fleet
 load cluster
-
-setup() {
-	lib_setup
-}
-
-teardown() {
-	fleet_teardown
-}
 
 @test "a wire is cut, silently: nobody hangs, a majority is enough, and the rest follows by itself" {
 	need_hosts

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits until nodes are given up
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # What a node or a hub has lost, or never heard: nothing is called safe that is not, nothing is overwritten, and there
 # is a way on.
@@ -11,32 +12,9 @@ load daemon
 load fleet
 load cluster
 
-setup() {
-	lib_setup
-}
-
-teardown() {
-	fleet_teardown
-}
-
 # forget NODE PROJECT: what it promised is gone
 forget() {
 	rm "$1/state/control/$(fleet_id "$2").auth"
-}
-
-is() {
-	[ "$(on "$1" show --json "$2" | jq -r "$3")" = "$4" ]
-}
-
-# Status 3 is fine: something is worth a warning.
-done_on() {
-	local rc=0
-	on "$@" -q 2>said || rc=$?
-	[ "$rc" = 0 ] || [ "$rc" = 3 ]
-}
-
-conflicts() {
-	git_on "$1" "$2" for-each-ref --format='%(refname:short)' 'refs/heads/conflict-*'
 }
 
 @test "a writer that lost what it promised saves nothing, can be stopped, and comes back as a new member" {
@@ -71,7 +49,7 @@ conflicts() {
 	within 60 is b ann .safe.in 3
 	[ "$(saved_on a ann f)" = 4 ]
 	# What was never saved waits, or went to the side when the files were brought along.
-	[ "$(cat "$(tree_on a ann)/g")" = new ] || [ -n "$(conflicts a ann)" ]
+	[ "$(cat "$(tree_on a ann)/g")" = new ] || [ -n "$(side_branches a ann)" ]
 	sound ann "${FLEET[@]}"
 }
 
@@ -248,6 +226,35 @@ uid_on() {
 	[ "$(for p in 'b ann' 'b bob' 'a dan' 'a fay'; do uid_on $p; done | sort -u | wc -l)" = 4 ]
 }
 
+copies_of() {
+	python3 -c 'import sqlite3, sys
+print(sqlite3.connect("a/state/hub/catalog.db").execute("SELECT count(*) FROM copy WHERE node=?", sys.argv[1:]).fetchone()[0])' "$1"
+}
+
+@test "what a node holds is read page by page; what was cut off goes on where it was, and ends" {
+	need_hosts
+	[ -x "$PROBE" ] || skip "needs a build with tests"
+	make_fleet 2
+	local id
+	id=$(on a node list --json | jq -r '.nodes[] | select(.name == "b") | .id')
+	stop_node b
+	stop_node a
+	rm a/state/hub/catalog.db*
+	liar b a again=9000
+	start_node a
+	within 20 has_event a peer.refused '.why | contains("not in the order of ids")'
+	is_fleet .recovering
+	no_liar
+	# As many as a node's index of projects may have; here three pages.
+	liar b a holds=9000
+	within 40 has_event a hub.recovering '.why | startswith("all 9000 projects")'
+	is_fleet '.recovering | not'
+	no_liar
+	printf 'after %s\n' '' 00000fa0 00000fa0 00001f40 >pages
+	cut -c 1-14 lied | sed 's/-$//' | diff - pages
+	[ "$(copies_of "$id")" = 9000 ]
+}
+
 # dies_creating NODE POINT ON NAME: NODE is ended at that point by a create on ON
 dies_creating() {
 	stop_node "$1"
@@ -277,14 +284,20 @@ can_create() {
 	start_node b
 	within 30 can_create a bob
 	within 10 test -z "$(ls b/state/asked)"
-	# It forgets even that: an hour later it says that it holds nothing of it.
+	# It forgets even that, and all else: an hour later it says that it holds nothing of it.
+	on a node set -q a --draining yes
+	make eve b
+	on a node set -q a --draining no
+	run -0 on a locate eve --json
 	dies_creating b name-given b cyd
-	rm b/state/asked/*
+	run -0 on a node add --name b --dc dc2 --rejoin b --json
+	rm -rf b/state/{control,asked}/* b/state/node.db* b.v/{repos,projects}/*-*
+	fleet_join b "$(jq -r .token <<<"$output")" --volume "$PWD/b.v" --allow-root-fs
 	stop_node a
 	python3 - <<-'END'
 		import sqlite3
 		db = sqlite3.connect("a/state/hub/catalog.db")
-		assert db.execute("UPDATE project SET created=created-4000 WHERE name='cyd'").rowcount == 1
+		assert db.execute("UPDATE project SET created=created-4000 WHERE name IN ('cyd', 'eve')").rowcount == 2
 		db.commit()
 	END
 	start_node a
@@ -295,6 +308,10 @@ can_create() {
 	# What lives, however old, keeps its name.
 	run ! on a create --name ann
 	run ! on b create --name bob
+	# So does what was there once, and is lost.
+	run ! on a create --name eve
+	run -3 on a locate eve --json
+	jq -e '[.projects[] | .name, (.places[] | .name, .what)] == ["eve", "b", "missing"]' <<<"$output"
 }
 
 @test "losses are accepted at the hub, and a node makes no more projects than it may" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits until nodes are given up
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # Rules that are seldom needed, over real nodes: witnesses, five members, liars, old images, a node that is removed, a
 # loss that is accepted, a record that is forced.  One fleet of five for all of it, so the tests go by their order: what
@@ -12,7 +13,6 @@ load daemon
 load fleet
 load cluster
 
-PROBE=$(dirname "$WARREN")/test/lib/peer_probe
 BEAT='command=while :; do date >>beat; sleep 0.2; done'
 
 setup_file() {
@@ -38,7 +38,10 @@ setup() {
 }
 
 teardown() {
-	[ -n "${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}" ] || echo "$BATS_TEST_DESCRIPTION" >failed
+	[ -n "${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}" ] || {
+		echo "$BATS_TEST_DESCRIPTION" >failed
+		fleet_tell
+	}
 	fleet_keep
 }
 
@@ -83,29 +86,6 @@ projects() {
 	within 60 members_are d five "a:data b:data c:data d:data e:data"
 }
 
-# members NODE PROJECT: "a:data b:data", by name
-members() {
-	local id
-	id=$(fleet_id "$2")
-	at "$1" api GET "/v1/projects/$id/explain" |
-		jq -r '[.members[]? | "\(.name):\(.role)"] | sort | join(" ")'
-}
-
-members_are() {
-	[ "$(members "$1" "$2")" = "$3" ]
-}
-
-is() {
-	[ "$(on "$1" show --json "$2" | jq -r "$3")" = "$4" ]
-}
-
-# Status 3 is fine: something is worth a warning.
-done_on() {
-	local rc=0
-	on "$@" -q 2>said || rc=$?
-	[ "$rc" = 0 ] || [ "$rc" = 3 ]
-}
-
 # event NODE WHAT TEXT: there is one, and its text has that
 event() {
 	at "$1" api GET '/v1/events?limit=1000' |
@@ -114,12 +94,6 @@ event() {
 
 in_file() {
 	[ "$(cat "$(tree_on "$1" "$2")/$3" 2>/dev/null)" = "$4" ]
-}
-
-say() {
-	local name=$1
-	shift
-	answer=$(node "$name" timeout 60 "$PROBE" "$PWD/$name" "$@" 2>&1)
 }
 
 # ---- everybody is there ----
@@ -207,25 +181,8 @@ updating() {
 	[ "$(git_on b tree rev-parse 'main^{tree}')" = "$(git_on a tree rev-parse 'main^{tree}')" ]
 }
 
-# liar HOW: b's daemon is another one, which says that it has everything
-liar() {
-	local ENTER
-	fleet_enter b
-	"${ENTER[@]}" "$PROBE" "$PWD/b" a --serve "$1" </dev/null >lied 2>liar.log 3>&- 4>&- &
-	LIAR=$!
-}
-
-no_liar() {
-	kill -KILL "$(pgrep -P "$LIAR")" || true
-	wait "$LIAR" || true
-}
-
 lied() {
 	grep -q lied lied
-}
-
-in_trash() {
-	[ -d "$1.v/repos/.trash/$(fleet_id "$2")" ] && [ ! -d "$(repo_on "$1" "$2")" ]
 }
 
 kept_times() {
@@ -237,13 +194,13 @@ kept_times() {
 	[ -x "$PROBE" ] || skip "needs a build with tests"
 	members_are a drop "a:data b:data c:data"
 	stop_node b
-	liar wrong
+	liar b a wrong
 	on a replica remove -q drop --node c
 	within 30 lied
 	within 20 event c copy.kept "'b': its proof is wrong"
 	no_liar
 	# What a says to b's question proves a's copy.
-	liar relay
+	liar b a relay
 	kill_node c
 	start_node c
 	within 40 lied || { cat liar.log; at c api GET '/v1/events?limit=20'|jq -c '.events[]|[.when,.what,.why]'; false; }
@@ -495,13 +452,30 @@ permit() {
 		within 40 is d "$project" '.writer.name != "d"' true
 		within 40 closed d "$project" stopped
 	done
-	# The work that was not saved is where it was, as long as nothing newer comes for these files; with the other dead
-	# one d was a majority of the old record until it heard, and may have saved it.
-	[ "$(cat "$(tree_on d gone)/g")" = unsaved ] || on_some_branch d gone g
-	run -4 on d save gone
+	# The work that nobody saved goes to the side by itself; with the other dead one d was a majority of the old record
+	# until it heard, and may have saved it. Until that is done a save does it, and never more.
+	local tip
+	tip=$(git_on d gone rev-parse main)
+	put_aside() {
+		local rc=0
+		on d save --json gone >aside 2>said || rc=$?
+		[ "$rc" != 4 ] || return 0
+		[ "$rc" = 3 ] && jq -e '.side_branch and .safe == false' aside || touch more
+		return 1
+	}
+	within 70 on_some_branch d gone g
+	within 20 put_aside && [ ! -e more ] || { cat aside said; false; }
+	[ "$(git_on d gone rev-parse main)" = "$tip" ]
 	run -4 on d start gone
+	# Killed before that was done, the next daemon does it.
+	stop_node d
+	echo again >"$(tree_on d gone)/again"
+	jq -c '.dirty = true' "d/state/control/$(fleet_id gone)" >work
+	cp work "d/state/control/$(fleet_id gone)"
+	start_node d
+	within 30 on_some_branch d gone again
 	# The version that was given up.
-	within 40 on_some_branch d loss more
+	within 40 on_some_branch d loss more || { git_on d loss for-each-ref; members d loss; false; }
 	say d a KEEP project="$(fleet_id gone)" n=1 keep=1 number=1 || true
 	[[ $answer != *'"kept":true'* ]]
 	is a gone .writer.name a
@@ -514,11 +488,14 @@ same_tip() {
 	[ "$(git_on "$2" "$1" rev-parse main)" = "$(git_on "$3" "$1" rev-parse main)" ]
 }
 
-# on_some_branch NODE PROJECT FILE
+# on_some_branch NODE PROJECT FILE. No pipe into a grep -q: where two branches have it the second one would be told to
+# nobody, which counts as a failure (pipefail).
 on_some_branch() {
-	git_on "$1" "$2" for-each-ref --format='%(objectname)' refs/heads | while read -r id; do
-		git_on "$1" "$2" cat-file -e "$id:$3" 2>/dev/null || git_on "$1" "$2" cat-file -e "$id:$3.bup" 2>/dev/null ||
-			continue
-		echo "$id"
-	done | grep -q .
+	local id
+	for id in $(git_on "$1" "$2" for-each-ref --format='%(objectname)' refs/heads); do
+		if git_on "$1" "$2" cat-file -e "$id:$3" 2>/dev/null || git_on "$1" "$2" cat-file -e "$id:$3.bup" 2>/dev/null; then
+			return 0
+		fi
+	done
+	return 1
 }

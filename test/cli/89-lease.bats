@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # once: it mostly waits until leases end
+# waits
 # shellcheck disable=SC2034,SC2154 # FLEET_CONF is that of fleet.bash
 # Who may not run does not: a writer that is cut off, one whose daemon is dead, and what each does when that is over.
 # What has to wait for the end of a lease waits once, for all projects.
@@ -11,26 +12,8 @@ load daemon
 load fleet
 load cluster
 
-setup() {
-	lib_setup
-}
-
-teardown() {
-	fleet_teardown
-}
-
 # What it counts is in its memory alone: it begins anew when it is started anew. Whenever it is frozen the file is whole.
 COUNT='command=n=0; while :; do n=$((n+1)); echo $n >.beat; mv .beat beat; sleep 0.1; done'
-
-done_on() {
-	local rc=0
-	on "$@" -q 2>said || rc=$?
-	[ "$rc" = 0 ] || [ "$rc" = 3 ]
-}
-
-is() {
-	[ "$(on "$1" show --json "$2" | jq -r "$3")" = "$4" ]
-}
 
 # runs NODE PROJECT [FROM]: it counts on, and never below FROM; BEAT is how far it came
 runs() {
@@ -58,7 +41,7 @@ by_keeper() {
 }
 
 side() {
-	git_on "$1" "$2" for-each-ref --format='%(refname:short)' 'refs/heads/conflict-*' | head -n 1
+	side_branches "$1" "$2" | head -n 1
 }
 
 @test "cut off, or without a daemon: frozen in time, running on or stopped as it is set; then thawed, or salvaged" {
@@ -130,6 +113,7 @@ side() {
 	[ ! -e "c/run/frozen/$(fleet_id kept)" ]
 	runs c alone
 	# Again, and this time another node takes one over.
+	sever c
 	kill_node c
 	runs c taken
 	taken=$BEAT
@@ -139,7 +123,19 @@ side() {
 	[ "$BEAT" -gt "$taken" ]
 	taken=$BEAT
 	within 20 runs b taken
+	# Its daemon is back, and still nobody answers: what is to be stopped is, and kept here; else all is as it was.
+	by_keeper c halt
+	stands c halt
+	halt=$BEAT
 	start_node c
+	within 30 state_is c halt stopped
+	[ "$(saved_on c halt beat)" = "$halt" ] || { echo "saved $(saved_on c halt beat), and it stood at $halt"; false; }
+	[ ! -e "c/run/run/$(fleet_id halt).json" ]
+	[ ! -e "c/run/run/$(fleet_id halt).lease" ]
+	stands c kept
+	is c kept '.frozen != null' true
+	runs c alone
+	heal
 	within 40 is c taken .writer.name b
 	salvaged() { [ -n "$(side c taken)" ]; }
 	within 40 salvaged

@@ -3,6 +3,7 @@
 # For the bats files of what happens to a fleet:  load lib; load daemon; load fleet; load cluster
 #
 #   make PROJECT NODE [SETTING]...   a project with a few files; edit NODE PROJECT FILE <TEXT; save NODE PROJECT
+#   done_on NODE ARG..., is NODE PROJECT JQ TEXT, members_are, in_place, in_trash, side_branches
 #   safe_in "true 3", behind NODE    what the last answer (./answer) says
 #   all_well PROJECT [NODE]...       all have the same refs, what a receipt called safe is on a majority, and git
 #                                    finds nothing wrong
@@ -21,12 +22,8 @@ make() {
 		done
 		chmod -R a+rX seed
 	fi
-	at "$name" do_op POST /v1/projects "$(jq -n --arg n "$project" --arg d "$PWD/seed" --args \
-		'{name: $n, from: $d, settings: $ARGS.positional}' "${@:3}")" >answer
-	jq -e '.state == "done"' answer >/dev/null || {
-		cat answer
-		return 1
-	}
+	op "$name" POST /v1/projects "$(jq -n --arg n "$project" --arg d "$PWD/seed" --args \
+		'{name: $n, from: $d, settings: $ARGS.positional}' "${@:3}")"
 }
 
 # edit NODE PROJECT FILE: FILE becomes what comes in
@@ -71,12 +68,44 @@ behind() {
 	}
 }
 
-has_event() {
-	at "$1" api GET '/v1/events?limit=1000' | jq -e --arg w "$2" 'any(.events[]; .what == $w)' >/dev/null
+# done_on NODE ARG...: as `on`, and a warning (status 3) is fine; ./said has what was said
+done_on() {
+	local rc=0
+	on "$@" -q 2>said || rc=$?
+	[ "$rc" = 0 ] || [ "$rc" = 3 ]
 }
 
 state_is() {
 	[ "$(at "$1" state_of "$2")" = "$3" ]
+}
+
+# is NODE PROJECT JQ TEXT: of what `show` says there
+is() {
+	[ "$(on "$1" show --json "$2" | jq -r "$3")" = "$4" ]
+}
+
+# members NODE PROJECT: "a:data b:data", by name
+members() {
+	at "$1" api GET "/v1/projects/$(fleet_id "$2")/explain" |
+		jq -r '[.members[]? | "\(.name):\(.role)"] | sort | join(" ")'
+}
+
+members_are() {
+	[ "$(members "$1" "$2")" = "$3" ]
+}
+
+# in_place, in_trash NODE PROJECT: where its copy is
+in_place() {
+	[ -d "$(repo_on "$1" "$2")" ]
+}
+
+in_trash() {
+	[ -d "$1.v/repos/.trash/$(fleet_id "$2")" ] && ! in_place "$1" "$2"
+}
+
+# side_branches NODE PROJECT
+side_branches() {
+	git_on "$1" "$2" for-each-ref --format='%(refname:short)' 'refs/heads/conflict-*'
 }
 
 # ---- what must hold ----

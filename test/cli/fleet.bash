@@ -12,9 +12,12 @@
 #   sever A [B], heal          nothing passes between the two, silently (or between A and all)
 #   slow NODE RATE [DELAY]    of all that goes to it and comes from it (tc: 2mbit 100ms)
 #   wipe NODE                 its volumes are empty
+#   liar NODE OF HOW, no_liar  in the place of its daemon, which must not run: peer_probe --serve HOW
 #   old_image NODE save|restore   all its disks as they were; it must not run
-#   tree_on, repo_on NODE PROJECT, git_on NODE PROJECT ARG...
-#   within SECONDS COMMAND... tries again until it succeeds
+#   tree_on, scratch_on, repo_on NODE PROJECT, git_on NODE PROJECT ARG...
+#   has_event NODE WHAT [JQ]
+#   say NODE ARG...           peer_probe with that node's keys; what is answered is in $answer; KNOWS=COPY: and with
+#                             what it knew when that copy of it was made
 #   fleet_keep, fleet_again   one fleet for the tests of a file: kept by setup_file, taken up by setup; both
 #                             with BATS_TEST_TMPDIR=$BATS_FILE_TMPDIR
 #
@@ -23,8 +26,9 @@
 # process.  Else they are at 127.0.0.x, and what needs more is skipped (need_hosts).
 #
 # Before make_fleet: FLEET_CONF, more lines for each warren.conf; FLEET_DISK[NODE]=SIZE, a volume with
-# a file system of its own.  Whoever loads this calls fleet_teardown in a teardown of its own.
+# a file system of its own.
 
+PROBE=$(dirname "$WARREN")/test/lib/peer_probe
 FLEET_SWITCH=
 FLEET_TAG=$$
 FLEET_CONF=
@@ -96,7 +100,7 @@ fleet_wait() {
 }
 
 fleet_gone() {
-	[[ $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) == [Z]* || ! -e /proc/$1 ]]
+	! lives "$1"
 }
 
 fleet_keep() {
@@ -167,6 +171,8 @@ start_node() {
 	shift
 	power_on "$name" || return 1
 	fleet_enter "$name"
+	# A disk of its own has the marks that all disks have.
+	[ -z "${FLEET_DISK[$name]-}" ] || set -- WARREN_VOLUME_MARKS=85,92,97 "$@"
 	"${ENTER[@]}" "$@" "$WARREN" serve </dev/null >>"$BATS_TEST_TMPDIR/$name.log" 2>&1 3>&- 4>&- &
 	FLEET_SERVE[$name]=$!
 	until_true fleet_answers "$name" || {
@@ -178,8 +184,8 @@ start_node() {
 }
 
 fleet_answers() {
-	[[ $(cut -d' ' -f3 "/proc/${FLEET_SERVE[$1]}/stat" 2>/dev/null) == [!Z] ]] || return 99
-	at "$1" api GET /v1/health 2>/dev/null | jq -e .ok >/dev/null 2>&1
+	lives "${FLEET_SERVE[$1]}" || return 99
+	[[ $(at "$1" api GET /v1/health 2>/dev/null) == *'"ok":true'* ]]
 }
 
 fleet_end() {
@@ -363,16 +369,35 @@ old_image() {
 
 # ---- looking at it ----
 
-within() {
-	local end=$((SECONDS + $1${WARREN_SANITIZED:+ * 3}))
+# has_event NODE WHAT [JQ]: it has such an event
+has_event() {
+	events "$1" | jq -e --arg w "$2" "any(.events[] | select(.what == \$w); ${3-true})" >/dev/null
+}
+
+events() {
+	at "$1" api GET '/v1/events?limit=1000'
+}
+
+say() {
+	local name=$1
 	shift
-	until "$@"; do
-		((SECONDS <= end)) || {
-			echo "in vain: $*"
-			return 1
-		}
-		sleep 0.05
-	done
+	answer=$(node "$name" timeout 60 "$PROBE" "$PWD/${KNOWS:-$name}" "$@" 2>&1) || {
+		echo "$name: $* -> $answer" >&2
+		return 1
+	}
+}
+
+# liar NODE OF HOW: NODE's daemon is another one, which serves OF as peer_probe --serve HOW; `lied` is what it says
+liar() {
+	local ENTER
+	fleet_enter "$1"
+	"${ENTER[@]}" "$PROBE" "$PWD/$1" "$2" --serve "$3" </dev/null >lied 2>liar.log 3>&- 4>&- &
+	LIAR=$!
+}
+
+no_liar() {
+	kill -KILL "$(pgrep -P "$LIAR")" || true
+	wait "$LIAR" || true
 }
 
 fleet_id() {
@@ -389,6 +414,10 @@ tree_on() {
 	echo "$BATS_TEST_TMPDIR/$1.v/projects/$(fleet_id "$2")"
 }
 
+scratch_on() {
+	echo "$BATS_TEST_TMPDIR/$1.v/scratch/$(fleet_id "$2")"
+}
+
 repo_on() {
 	echo "$BATS_TEST_TMPDIR/$1.v/repos/$(fleet_id "$2")"
 }
@@ -397,13 +426,33 @@ git_on() {
 	git -c safe.directory='*' --git-dir="$(repo_on "$1" "$2")" "${@:3}"
 }
 
+# Of a test that failed: the last answer, and what the daemons had to say.
+fleet_tell() {
+	local name
+	[ ! -s "$BATS_TEST_TMPDIR/answer" ] || echo "last answer: $(head -c 4000 "$BATS_TEST_TMPDIR/answer")"
+	for name in "${FLEET[@]}"; do
+		echo "$name:"
+		grep -v level=info "$BATS_TEST_TMPDIR/$name.log" 2>/dev/null | tail -n 8 || true
+	done
+}
+
 # What is replicated of the refs there.
 refs_on() {
 	git_on "$1" "$2" for-each-ref --format='%(objectname) %(refname)' refs/heads refs/tags refs/warren/latest
 }
 
+# A test of a file that loads this may also have a node of its own alone.
+teardown() {
+	if [ "${#FLEET[@]}" -gt 0 ]; then
+		fleet_teardown
+	else
+		daemon_teardown
+	fi
+}
+
 fleet_teardown() {
 	local name group
+	[ -n "${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}" ] || [ -z "${BATS_TEST_NAME-}" ] || fleet_tell
 	for name in "${FLEET[@]}"; do
 		power_off "$name"
 	done

@@ -8,6 +8,8 @@
 WARREN=$(realpath "${WARREN_BIN:-$(dirname "${BASH_SOURCE[0]}")/../../build/warren}")
 ROOT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 export WARREN ROOT
+# How full the disk of who runs the tests is decides about nothing, but where that is what is tested.
+export WARREN_VOLUME_MARKS=100,100,100
 
 # Called by bats before each test; a file with a setup of its own calls lib_setup first.
 setup() {
@@ -154,6 +156,23 @@ assert_json() {
 		return 1
 	}
 	assert_equal "$got" "$2"
+}
+
+# within SECONDS COMMAND...: tries again until it succeeds; status 99 of it: there is no hope.  Looks often at first,
+# then more seldom: what polls takes processors from what it waits for.
+within() {
+	local end=$((SECONDS + $1${WARREN_SANITIZED:+ * 4})) pause=20 rc
+	shift
+	while :; do
+		"$@" && return 0
+		rc=$?
+		if [ "$rc" = 99 ] || ((SECONDS > end)); then
+			echo "in vain: $*"
+			return 1
+		fi
+		sleep "0.$(printf %03d "$pause")"
+		((pause > 100)) || pause=$((pause * 3 / 2))
+	done
 }
 
 # Let every user reach the directory $1 (bats makes its own for root alone).

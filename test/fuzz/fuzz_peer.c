@@ -20,7 +20,7 @@ decode(const uint8_t *data, size_t size, bool from_peer, bool with_fd)
 		return;
 	}
 	wr_assert(from_peer == (m.type >= WR_PEER_CALL) && (m.fd >= 0) == with_fd);
-	wr_peer_encode(&m, false, &b);
+	wr_peer_encode(&m, &b);
 	wr_assert(b.len == size && !memcmp(b.p, data, size));
 }
 

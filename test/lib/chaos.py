@@ -357,14 +357,15 @@ def main():
     for i in range(20):
         with open(os.path.join(seed, "work", f"s{i}"), "wb") as f:
             f.write(base64.b64encode(os.urandom(1 + 700 * i)))
-    argv = [BIN, "init", "--dc", "dc1", "--allow-root-fs", VOLUME]
+    argv = [BIN, "init", "--dc", "dc1", "--allow-root-fs", "--reserve", "16M", VOLUME]
     if ROOT:
         argv[2:2] = ["--user", args.user]
     subprocess.run(argv, env=ENV, check=True, stdout=subprocess.DEVNULL)
     # Processes are ended by uid too: nobody else's may be met.
     first = 1000000000 + os.getpid() * 1000
     with open(os.path.join(NODE, "warren.conf"), "a") as f:
-        f.write(f"[node]\nuid_range = {first}-{first + 999}\n")
+        # Nor is it about the disk of who runs this.
+        f.write(f"[node]\nuid_range = {first}-{first + 999}\n[volume]\nmarks = 100,100,100\n")
     serve()
     projects = [Project(n) for n in range(args.projects)]
     begin = time.monotonic()

@@ -17,7 +17,9 @@
  *   --serve HOW       asks nothing, but stands at ROOT's peer address
  *
  * --serve: in its daemon's place; takes records and forgets them, and attests to all: with some
- * digest (HOW: wrong), or with what TO says (relay).
+ * digest (HOW: wrong), or with what TO says (relay).  HOW: holds=N, it has N copies that nobody
+ * heard of, told in pages of HOLDS_PAGE, of which the second fails once; again=N, it tells the
+ * first page again and again.  What it is asked for is printed: "after ID".
  *
  * Fields: project=ID, n=NUMBER[.RANDOM] or n=+N (above the record that ROOT has), next=,
  * version=N.S, number=, flag=1, seq=, text=, hint=, keep=1 (project and n), record=own (as ROOT has
@@ -38,6 +40,7 @@
 #include "sys/fs.h"
 
 #define WAIT_MS 20000
+#define HOLDS_PAGE 4000
 
 struct probe {
 	struct wr_node *node, *tls_node;
@@ -460,16 +463,42 @@ relayed(const struct probe *p, const struct wr_msg *q)
 	return d;
 }
 
+/* false: it fails. */
+static bool
+holds(const struct probe *p, const struct wr_msg *q, struct wr_msg *a)
+{
+	static bool failed;
+	const bool again = !strncmp(p->serve, "again=", 6);
+	const uint64_t all = number(strchr(p->serve, '=') + 1);
+	uint64_t at = q->text ? strtoull(q->text, NULL, 16) : 0;
+
+	printf("after %s\n", q->text ? q->text : "");
+	fflush(stdout);
+	if (at == HOLDS_PAGE && !again && !failed) {
+		failed = true;
+		return false;
+	}
+	a->report = wr_calloc(HOLDS_PAGE, sizeof(*a->report));
+	for (at = again ? 0 : at; a->report_count < HOLDS_PAGE && at < all; a->report_count++)
+		snprintf(a->report[a->report_count].project.s, sizeof(a->report[0].project.s),
+			 "%08x-0000-4000-8000-000000000000", (unsigned)++at);
+	a->flag = at == all;
+	return true;
+}
+
 static void
 reply(const struct probe *p, struct wr_link *l, const struct wr_msg *q)
 {
 	WR_SCOPED(wr_buf_fini) struct wr_buf env = WR_BUF_INIT;
 	struct wr_msg a = WR_MSG_INIT;
 	struct wr_err err = WR_ERR_INIT;
-	enum wr_msg_kind kind = q->kind == WR_MSG_HELLO     ? WR_MSG_HELLO_OK
-				: q->kind == WR_MSG_ATTEST  ? WR_MSG_YES
-				: q->kind == WR_MSG_INSTALL ? WR_MSG_OK
-							    : WR_MSG_ERROR;
+	enum wr_msg_kind kind = q->kind == WR_MSG_HELLO         ? WR_MSG_HELLO_OK
+				: q->kind == WR_MSG_ATTEST      ? WR_MSG_YES
+				: q->kind == WR_MSG_INSTALL     ? WR_MSG_OK
+				: q->kind == WR_MSG_RECORDS_ASK ? WR_MSG_RECORDS
+				: q->kind == WR_MSG_INVENTORY && strchr(p->serve, '=')
+				    ? WR_MSG_HOLDS
+				    : WR_MSG_ERROR;
 
 	/* Who knows no nonce of ours is told one. */
 	if (q->to_nonce != p->auth->nonce && q->kind != WR_MSG_HELLO)
@@ -477,6 +506,12 @@ reply(const struct probe *p, struct wr_link *l, const struct wr_msg *q)
 	wr_msg_answer(&a, q, &p->auth->self, kind);
 	a.nonce = p->auth->nonce;
 	a.counter = p->auth->counter;
+	if (kind == WR_MSG_HOLDS && !holds(p, q, &a))
+		a.kind = kind = WR_MSG_ERROR;
+	if (kind == WR_MSG_RECORDS) {
+		a.blob_count = 2 * q->keep_count;
+		a.blobs = wr_calloc(a.blob_count + 1, sizeof(*a.blobs));
+	}
 	if (kind == WR_MSG_ERROR) {
 		wr_err_set(&err, WR_E_BUSY, "not now");
 		wr_msg_set_err(&a, &err);

@@ -4,8 +4,7 @@
 #
 #   make_worker NAME       made and started
 #   tell NAME SCRIPT       its program runs that now, by bash, beside what it was told before
-#   step NAME [SCRIPT]     how many milliseconds a small piece of work takes it (the median of some), with
-#                          SCRIPT begun before;  took NAME: what step or synced found last
+#   measure TEXT NAME [SCRIPT]  how long small pieces of work take it, with SCRIPT begun before; then p50 and table
 #   limit NAME FILE        what a file of its group says
 # The rest are questions: enforced, nobody, burns, at_limit, told, noticed.
 
@@ -30,6 +29,8 @@ make_worker() {
 does() {
 	rm -f "/home/$1/alive" && sleep 0.5 && [ -e "/home/$1/alive" ]
 }
+# What it was told before it took away what lay there would be lost.
+again() { warren restart "$1" && within 20 does "$1"; }
 
 tell() {
 	local uid home=/home/$1
@@ -57,25 +58,50 @@ told() {
 }
 noticed() { field show "$1" .notice | grep -F "$2"; }
 
-# Rounds of some work, in a small gap each, so that it has to be woken; in microseconds, sorted.
-# shellcheck disable=SC2016 # expanded by who does it
-rounds() {
-	printf '%s\n' "for ((r = 0; r < $1; r++)); do a=\${EPOCHREALTIME/./}; $2; b=\${EPOCHREALTIME/./}; echo \$((b - a)); sleep 0.03; done |
-sort -n | sed -n $(($1 / 2 + 1))p >step.new && mv step.new step"
+# A neighbour at work (test/lib/neighbour): a line of the table called TEXT; SCRIPT is begun by the same project before.
+: >/tmp/table
+measure() { # TEXT NAME [SCRIPT]
+	local out=/home/$2/took
+	rm -f "$out"
+	tell "$2" "${3-}
+sleep 0.3
+/vm/bin/neighbour ${AT:-small} 1000 2000 >took.new && mv took.new took" && within 60 test -s "$out" &&
+		printf '%s\t%s\n' "$1" "$(cat "$out")" >>/tmp/table
 }
-measured() { [ -s "/home/$1/step" ]; }
-took() { echo $(($(cat "/home/$1/step") / 1000 + 1)); }
-step() {
-	rm -f "/home/$1/step"
-	# shellcheck disable=SC2016 # expanded by who does it
-	tell "$1" "${2-}
-$(rounds 7 'for ((i = 0; i < 500; i++)); do :; done')" && within 60 measured "$1"
+# Of a line, for cpu or disk, in microseconds.
+p50() {
+	awk -F '\t' -v text="$1" -v what="$2" '$1 == text { split($2, f, " "); v = what == "cpu" ? f[2] : f[5] } END { print v }' /tmp/table
 }
-# Likewise, of small files that are written through.
-synced() {
-	rm -f "/home/$1/step"
-	tell "$1" "$(rounds 7 'dd if=/dev/zero of=small bs=4k count=1 conv=fsync 2>/dev/null')" &&
-		within 60 measured "$1" && (($(took "$1") < 5000))
+table() {
+	awk -F '\t' 'BEGIN {
+		printf "# %-40s %9s %9s %9s %9s %7s\n", "milliseconds beside", "cpu p50", "p95", "disk p50", "p95", "rounds"
+	} {
+		split($2, f, " ")
+		printf "# %-40s %9.1f %9.1f %9.1f %9.1f %7d\n", $1, f[2] / 1000, f[3] / 1000, f[5] / 1000, f[6] / 1000, f[8]
+	}' /tmp/table
+}
+# HOG cpu|disk TIMES: beside it in a project of its own at most so many times as long as alone.
+not_worse() { at_most "$(p50 "$1, a project of its own" "$2")" $(($(p50 alone "$2") * $3)); }
+# HOG cpu|disk: what takes five times as long as alone where nothing separates them takes a third less where something does.
+helps() {
+	local alone without with
+	alone=$(p50 alone "$2") without=$(p50 "$1, together" "$2") with=$(p50 "$1, a project of its own" "$2")
+	echo "alone $alone, together $without, apart $with"
+	((without < 5 * alone || with * 3 <= without * 2))
+}
+hogs_end() {
+	local who
+	who=$(known "$1" uid)
+	# Shells that begin more, then those.
+	pkill -KILL -u "$who" -f '^bash job' || true
+	within 10 hogs_gone "$who"
+}
+hogs_gone() {
+	pkill -KILL -u "$1" -x 'perl|dd'
+	! pgrep -u "$1" -x 'perl|dd'
+}
+doctor_says() { # WORD DISK
+	warren doctor | grep -E "^$1 +disk +.*: $2, scheduler"
 }
 
 # In hundredths of a processor, over some seconds by the guest's own clock; and what NAME gets of what it and
@@ -92,6 +118,16 @@ share() { # NAME OTHER
 	own=$(used_us "$1") other=$(used_us "$2")
 	sleep 4
 	own=$(($(used_us "$1") - own)) other=$(($(used_us "$2") - other))
+	echo $((own * 100 / (own + other + 1)))
+}
+# Likewise of what is written to the slow disk.
+written() { awk -v d="$(lsblk -ndo MAJ:MIN /dev/vdf | tr -d ' ')" '$1 == d { sub(/.*wbytes=/, ""); print $1 }' "$(group_of "$1")/io.stat"; }
+writes() { (($(written "$1") > 2000000)); }
+disk_share() { # NAME OTHER
+	local own other
+	own=$(written "$1") other=$(written "$2")
+	sleep 4
+	own=$(($(written "$1") - ${own:-0})) other=$(($(written "$2") - ${other:-0}))
 	echo $((own * 100 / (own + other + 1)))
 }
 burns() { (($(uses "$1") > 20)); }

@@ -82,6 +82,12 @@ settled() {
 		}
 	done
 }
+newest() { field snapshots "$1" '.snapshots[0].name'; }
+
+# When the host goes down projects are saved; when the daemon does, or is replaced, nothing of that is to happen.
+left() { warren events --json | jq -e '[.events[] | select(.what == "node.leaving")] | length > 0'; }
+stayed() { systemctl is-active warren-shutdown.service && ! left; }
+
 repository_whole() {
 	warren repo verify --data -r "/vol/ext4/warren/repos/$(field show "$1" .id)"
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/refname.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -31,39 +32,13 @@
 
 /* ---- names and formats ---- */
 
-static bool
-component_ok(const char *s, size_t len)
-{
-	return len > 0 && len <= 250 && s[0] != '.' &&
-	       !(len >= 5 && memcmp(s + len - 5, ".lock", 5) == 0);
-}
-
 bool
 wr_ref_full_ok(const char *name, size_t len)
 {
-	size_t start = 0;
-
 	if (len == 4 && memcmp(name, "HEAD", 4) == 0)
 		return true;
-	if (len < 6 || len > WR_REF_NAME_MAX || memcmp(name, "refs/", 5) != 0 ||
-	    name[len - 1] == '.')
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-		char after = '\0';
-
-		if (i + 1 < len)
-			after = name[i + 1];
-		if (c <= ' ' || c == 0x7f || strchr("~^:?*[\\", c) || (c == '.' && after == '.') ||
-		    (c == '@' && after == '{'))
-			return false;
-		if (c != '/')
-			continue;
-		if (!component_ok(name + start, i - start))
-			return false;
-		start = i + 1;
-	}
-	return component_ok(name + start, len - start);
+	return len >= 6 && len <= WR_REF_NAME_MAX && memcmp(name, "refs/", 5) == 0 &&
+	       wr_refname_ok(name, len);
 }
 
 static bool

@@ -34,6 +34,18 @@ wr_latest_on(const struct wr_commit *c, const char *branch)
 	return !strcmp(value, branch);
 }
 
+/* base: zero if there was no snapshot before it */
+static bool
+stood_on(struct wr_reader *rd, const struct wr_id *tip, const struct wr_id *base)
+{
+	struct wr_commit c = WR_COMMIT_INIT;
+	bool is = wr_repo_read_commit(rd, tip, &c, NULL) == 0 &&
+		  (c.parent_count ? wr_id_eq(&c.parent[0], base) : wr_id_is_zero(base));
+
+	wr_commit_fini(&c);
+	return is;
+}
+
 int
 wr_latest_find(struct wr_repo *r, struct wr_reader *rd, const char *branch, const struct wr_id *tip,
 	       struct wr_latest *out, struct wr_err *err)
@@ -54,8 +66,10 @@ wr_latest_find(struct wr_repo *r, struct wr_reader *rd, const char *branch, cons
 	if (wr_repo_read_commit(rd, &out->id, &out->commit, NULL) < 0)
 		return 0;
 	out->base = wr_latest_base(&out->commit, &base);
-	out->valid =
-	    out->base && wr_id_eq(&base, tip ? tip : &none) && wr_latest_on(&out->commit, branch);
+	if (!out->base || !wr_latest_on(&out->commit, branch))
+		return 0;
+	out->valid = wr_id_eq(&base, tip ? tip : &none);
+	out->past = !out->valid && tip && stood_on(rd, tip, &base);
 	return 0;
 }
 

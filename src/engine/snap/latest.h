@@ -21,6 +21,7 @@ struct wr_latest {
 	bool there; /* the ref is */
 	bool base;  /* its commit has the trailer */
 	bool valid; /* and stands on what was asked for */
+	bool past; /* or on its parent: that took its place, and was cut off before it dropped it */
 	struct wr_id id;
 	struct wr_commit commit; /* readable, or empty */
 };

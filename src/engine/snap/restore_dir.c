@@ -195,7 +195,8 @@ open_existing(struct wr_rs_dir *d)
 		return refuse(d, "another mount");
 	if (d->st.st_dev == rs->repo_dev && d->st.st_ino == rs->repo_ino)
 		return d->remove ? stay_out(d, false) : refuse(d, "the repository itself");
-	if (d->remove && d->st.st_dev != d->up->st.st_dev)
+	/* A subvolume on the same mount is a directory as others are. */
+	if (d->remove && d->st.st_dev != d->up->st.st_dev && !(rs->o->no_mounts && rs->mount))
 		return refuse(d, "another file system");
 	if (d->remove && rs->guarded && !d->in_up->cached)
 		return refuse(d, "not in the safety snapshot");

@@ -44,7 +44,8 @@ struct save {
 	struct wr_latest latest;
 	struct wr_sums *sums;
 	char *link_root;
-	bool locked; /* by us, here */
+	bool locked;    /* by us, here */
+	bool same_tree; /* the scan found nothing changed */
 };
 
 void
@@ -337,7 +338,7 @@ keep_sums(struct save *s)
 	bool changed;
 
 	wr_usage_load(s->repo, s->source, &u);
-	wr_usage_add(&u, s->sums, &changed);
+	wr_usage_add(&u, s->sums, s->same_tree, &changed);
 	changed |= u.left_out_files != s->res->left_out_files ||
 		   u.left_out_bytes != s->res->left_out_bytes;
 	u.at = s->res->scan_started.s;
@@ -372,7 +373,7 @@ publish(struct save *s, uint64_t block, struct wr_err *err)
 		return -1;
 	}
 	/* The branch says it all by now. */
-	if (s->latest.valid && !res->latest && !s->o->dry_run &&
+	if ((s->latest.valid || s->latest.past) && !res->latest && !s->o->dry_run &&
 	    wr_latest_drop(s->repo, &s->latest, err) < 0)
 		return -1;
 	if (s->cache && block && !s->o->dry_run) {
@@ -433,6 +434,7 @@ run(struct save *s, struct wr_err *err)
 	    wr_scan_clean(s->scan, root) && carry && wr_id_eq(carry, &s->cache_tree)) {
 		w.tree = s->cache_tree;
 		w.block = root;
+		s->same_tree = true;
 	} else {
 		in.sink = s->sink;
 		in.scan = s->scan;

@@ -39,8 +39,6 @@ struct walk {
 	const struct wr_walk_in *in;
 	struct wr_names *names;
 	struct worker *worker; /* one per thread */
-	dev_t dev;
-	uint64_t mount;
 	atomic_bool failed;
 	atomic_ullong files_new, files_changed, files_removed, files_done;
 	uint64_t bytes_read; /* atomically */
@@ -288,7 +286,7 @@ take_cached(struct dir *d, struct worker *k, struct ent *e, const struct wr_stat
 	unsigned names = 1;
 
 	if (!e->has_cached || !e->c.trusted || e->c.kind == WR_KIND_DIR ||
-	    st->st_dev != d->w->dev || memcmp(key, &e->c.key, sizeof(*key)) != 0)
+	    st->st_dev != d->st.st_dev || memcmp(key, &e->c.key, sizeof(*key)) != 0)
 		return false;
 	if (!e->known || !e->known->raw.p || !same_object(e, e->known))
 		return false;
@@ -401,7 +399,7 @@ read_entry(struct dir *d, struct worker *k, struct ent *e, struct wr_live *live,
 		}
 	}
 	e->c.key = before;
-	e->c.trusted = stable && live->st.st_dev == w->dev && !wr_stat_racy(&before, now) &&
+	e->c.trusted = stable && live->st.st_dev == d->st.st_dev && !wr_stat_racy(&before, now) &&
 		       (live->st.st_nlink == 1 || e->c.link_hash);
 	settle_record(d, k, e, &m, names == 1, (struct wr_bytes){0});
 	return READ_OK;
@@ -864,9 +862,8 @@ save_dir(void *arg)
 		opened(d->parent);
 	if (!ok)
 		goto skip;
-	/* A mount point below a save of one file system is kept as an empty directory. */
-	other_fs = (w->in->scan_opts->one_file_system && d->st.st_dev != w->dev) ||
-		   (w->in->scan_opts->no_mounts && wr_mount_of(d->fd) != w->mount);
+	/* A mount point that is not entered is kept as an empty directory. */
+	other_fs = wr_scan_beyond(w->in->scan, d->fd, &d->st) != NULL;
 	live.fd = live.dirfd = d->fd;
 	live.st = d->st;
 	if ((!other_fs && list_names(d, k, &err) < 0) ||
@@ -910,19 +907,16 @@ wr_save_walk(const struct wr_walk_in *in, struct wr_walk_out *out, struct wr_err
 	unsigned threads = wr_pool_threads(in->pool);
 	struct walk w = {.in = in, .out = out, .err = WR_ERR_INIT};
 	struct dir *d = wr_calloc(1, sizeof(*d));
-	struct stat st;
 
 	d->w = &w;
 	d->name = "";
 	d->fd = openat(in->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->fd < 0 || fstat(d->fd, &st) < 0) {
+	if (d->fd < 0) {
 		free_dir(d);
 		return wr_err_sys(err, "open the directory to save");
 	}
 	if (in->sums)
 		d->fold = wr_sums_root(in->sums);
-	w.dev = st.st_dev;
-	w.mount = wr_mount_of(d->fd);
 	d->unopened = 1;
 	d->pending = 1;
 	if (in->use_cache && !wr_statcache_root(in->cache, &d->block, NULL, NULL))

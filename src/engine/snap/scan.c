@@ -67,6 +67,7 @@ struct node {
 	size_t path_len; /* of the path below the root */
 	unsigned depth;
 	int fd;
+	dev_t dev;           /* of the directory, once it is open */
 	uint64_t block;      /* of the stat cache, 0: none */
 	struct place *place; /* we are below a left-out place: only count */
 	struct wr_fold *fold;
@@ -213,7 +214,7 @@ same_as_cached(struct wr_scan *s, struct node *n, const struct stat *st, const s
 	bool same;
 
 	wr_statkey_of(st, &key);
-	same = c && c->trusted && c->kind != WR_KIND_DIR && st->st_dev == s->dev &&
+	same = c && c->trusted && c->kind != WR_KIND_DIR && st->st_dev == n->dev &&
 	       memcmp(&key, &c->key, sizeof(key)) == 0;
 	if (st->st_nlink > 1) {
 		n->has_links = true;
@@ -253,7 +254,10 @@ struct totals {
 static uint64_t
 taken(const struct stat *st)
 {
-	return (uint64_t)st->st_blocks * 512 / WR_MAX((uint64_t)st->st_nlink, UINT64_C(1));
+	const uint64_t all = (uint64_t)st->st_blocks * 512;
+
+	/* A division would be the dearest part of the sums. */
+	return st->st_nlink > 1 ? all / (uint64_t)st->st_nlink : all;
 }
 
 static void
@@ -313,13 +317,13 @@ scan_entry(struct node *n, const struct wr_name *e, const char *path, size_t pat
 	}
 }
 
-/* w->path: of n; names are appended. */
+/* w->path: of n; names are appended. own: what the directory itself takes. */
 static void
-scan_names(struct node *n, struct worker *w, bool cached)
+scan_names(struct node *n, struct worker *w, bool cached, uint64_t own)
 {
 	struct wr_scan *s = n->s;
 	struct wr_cached c;
-	struct totals t = {0};
+	struct totals t = {.taken = own};
 	const char *c_name = NULL;
 	bool more = cached && wr_cached_next(&w->cached, &c, &c_name);
 	size_t base;
@@ -358,11 +362,20 @@ scan_names(struct node *n, struct worker *w, bool cached)
 		s->o->progress(s->o->ctx, t.files, t.bytes);
 }
 
+const char *
+wr_scan_beyond(const struct wr_scan *s, int fd, const struct stat *st)
+{
+	if (s->o->no_mounts && s->mount)
+		return wr_mount_of(fd) == s->mount ? NULL : "another mount";
+	return s->o->one_file_system && st->st_dev != s->dev ? "other file system" : NULL;
+}
+
 /* Open the directory; false if it is not to be entered. */
 static bool
 enter(struct node *n, const char *path, struct stat *st)
 {
 	struct wr_scan *s = n->s;
+	const char *beyond;
 
 	if (n->parent) {
 		n->fd = openat(n->parent->fd, n->name,
@@ -376,6 +389,7 @@ enter(struct node *n, const char *path, struct stat *st)
 		unseen(n, errno);
 		return false;
 	}
+	n->dev = st->st_dev;
 	if (n->place)
 		return true;
 	if (st->st_dev == s->o->skip_dev && st->st_ino == s->o->skip_ino && s->o->skip_ino) {
@@ -383,13 +397,9 @@ enter(struct node *n, const char *path, struct stat *st)
 		n->dirty = true; /* it is in no snapshot, so nor in a cache that is right */
 		return false;
 	}
-	if (s->o->one_file_system && st->st_dev != s->dev) {
-		add_place(s, path, "other file system");
-		n->dirty = true;
-		return false;
-	}
-	if (s->o->no_mounts && wr_mount_of(n->fd) != s->mount) {
-		add_place(s, path, "another mount");
+	beyond = wr_scan_beyond(s, n->fd, st);
+	if (beyond) {
+		add_place(s, path, beyond);
 		n->dirty = true;
 		return false;
 	}
@@ -413,8 +423,6 @@ scan_dir(void *arg)
 		unseen(n, err.sys_errno);
 		goto out;
 	}
-	if (n->fold)
-		wr_fold_live(n->fold, 0, (uint64_t)st.st_blocks * 512);
 	if (!n->place) {
 		atomic_fetch_add(&s->dirs, 1);
 		wr_rules_enter(&n->rules, n->parent ? n->parent->rules.level : s->o->ignore, n->fd,
@@ -429,7 +437,7 @@ scan_dir(void *arg)
 		    memcmp(&key, &w->cached.key, sizeof(key)) != 0)
 			n->dirty = true;
 	}
-	scan_names(n, w, cached);
+	scan_names(n, w, cached, (uint64_t)st.st_blocks * 512);
 out:
 	opened(n);
 	finished(n);

@@ -18,7 +18,10 @@
 
 struct wr_scan_opts {
 	bool one_file_system;
-	bool no_mounts;      /* other mounts are left out even if they show the same file system */
+	/* Other mounts are left out even if they show the same file system, and nothing else is
+	 * (subvolumes of btrfs are part of their mount); where the kernel does not tell mounts
+	 * apart, one_file_system decides. */
+	bool no_mounts;
 	bool only_own_links; /* files with several names that are not owner's are left out */
 	uid_t owner;
 	const char *own_link;     /* a link of the root that rules leave out: not worth a word */
@@ -49,6 +52,9 @@ void wr_scan_todo(const struct wr_scan *s, uint64_t *out_files, uint64_t *out_by
 /* What rules left out: number of files, bytes, and the places themselves. */
 const struct wr_notes *wr_scan_left_out(const struct wr_scan *s, uint64_t *out_files,
 					uint64_t *out_bytes);
+/* Why this directory is not entered, as it lies beyond what is saved: static text, NULL if it is
+ * part of it. */
+const char *wr_scan_beyond(const struct wr_scan *s, int fd, const struct stat *st);
 /* Why this file is left out whatever its name: static text, NULL if it is not. */
 const char *wr_scan_refuses(const struct wr_scan_opts *o, const struct stat *st);
 /* Was this file left out for such a reason? */

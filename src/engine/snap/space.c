@@ -8,9 +8,9 @@
 
 #include <sys/stat.h>
 
-#include "engine/object/tree.h"
 #include "engine/pack/pack.h"
 #include "engine/snap/dirview.h"
+#include "engine/snap/reach.h"
 
 #define SHARED UINT32_MAX
 
@@ -21,24 +21,24 @@ struct measure {
 	uint32_t *owner;       /* by ordinal: 0 nobody, n: snapshot n-1, SHARED */
 	struct wr_idmap below; /* directory tree -> bytes of all files in and below it, plus 1 */
 	const char *snapshot;  /* being walked */
+	uint32_t turn;         /* its number */
+	struct wr_pack *pack;  /* being shared out */
+	const struct wr_idx *idx;
+	struct wr_pack_reader *pack_reader;
 };
 
 /* ---- who needs what ---- */
 
-struct todo {
-	struct wr_id *id;
-	size_t count, cap;
-};
-
-/* Claim an object for snapshot number n; true if what is below it must be looked at. */
+/* Claim an object for the snapshot whose turn it is; true if what is below it must be looked at. */
 static bool
-claim(struct measure *m, const struct wr_id *id, uint32_t n)
+claim(void *ctx, const struct wr_id *id, struct wr_fold *f WR_UNUSED)
 {
+	struct measure *m = ctx;
 	int64_t o = wr_repo_ordinal(m->repo, id);
 
-	if (o < 0 || m->owner[o] == n || m->owner[o] == SHARED)
+	if (o < 0 || m->owner[o] == m->turn || m->owner[o] == SHARED)
 		return false; /* loose objects are not counted; missing ones are verify's matter */
-	m->owner[o] = m->owner[o] ? SHARED : n;
+	m->owner[o] = m->owner[o] ? SHARED : m->turn;
 	return true;
 }
 
@@ -46,35 +46,11 @@ static int
 claim_all(struct measure *m, const struct wr_id *commit, const struct wr_id *root, uint32_t n,
 	  struct wr_err *err)
 {
-	struct todo t = {0};
-	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-	struct wr_tree_entry e;
-	int rc = 0;
+	const struct wr_reach h = {.reader = m->reader, .claim = claim, .ctx = m};
 
-	claim(m, commit, n);
-	if (claim(m, root, n)) {
-		wr_grow(&t.id, &t.cap, 1, sizeof(*t.id));
-		t.id[t.count++] = *root;
-	}
-	while (rc == 0 && t.count) {
-		struct wr_id id = t.id[--t.count];
-		struct wr_rd rd;
-
-		rc = wr_repo_read(m->reader, &id, WR_OBJ_TREE, false, NULL, &b, err);
-		if (rc < 0)
-			break;
-		rd = wr_rd(b.p, b.len);
-		while ((rc = wr_tree_next(&rd, &e, err)) > 0) {
-			if (!claim(m, &e.id, n) || e.mode != WR_MODE_TREE)
-				continue;
-			wr_grow(&t.id, &t.cap, t.count + 1, sizeof(*t.id));
-			t.id[t.count++] = e.id;
-		}
-		if (rc < 0)
-			wr_err_wrap(err, "tree %s", wr_id_hex(&id).s);
-	}
-	free(t.id);
-	return rc;
+	m->turn = n;
+	claim(m, commit, NULL);
+	return wr_reach_tree(&h, root, err);
 }
 
 /* ---- files as users see them ---- */
@@ -184,59 +160,44 @@ add_up(struct measure *m, const struct wr_id *root, uint64_t *out, struct wr_err
 
 /* ---- packs ---- */
 
-struct at {
-	uint64_t off;
-	uint32_t pos;
-};
-
-static int
-by_offset(const void *a, const void *b)
+/* Stored bytes of an object, given to the snapshot that alone needs it. */
+static void
+share_object(void *ctx, const struct wr_stored *o)
 {
-	const struct at *x = a, *y = b;
+	struct measure *m = ctx;
+	struct wr_space *s = m->out;
+	const int64_t at = wr_repo_ordinal(m->repo, &o->id);
+	const uint32_t owner = at >= 0 ? m->owner[at] : 0;
+	enum wr_obj_type type;
+	uint64_t size;
 
-	return x->off < y->off ? -1 : x->off > y->off;
+	/* Damaged entries have no size; verify names them. */
+	if (wr_pack_stat(m->pack, m->idx, m->pack_reader, o->off, &type, &size, NULL) == 0)
+		s->raw_bytes += size;
+	if (owner == 0) {
+		s->unreached_bytes += o->bytes;
+	} else if (owner != SHARED) {
+		s->snap[owner - 1].alone_bytes += o->bytes;
+		s->snap[owner - 1].alone_objects++;
+	}
 }
 
-/* Stored bytes of every object of a pack, given to the snapshot that alone needs it. */
 static int
-share_out(struct measure *m, size_t i, struct wr_pack_reader *pr, struct wr_err *err)
+share_out(struct measure *m, size_t i, struct wr_err *err)
 {
 	struct wr_space *s = m->out;
-	const struct wr_idx *x = wr_repo_pack_idx(m->repo, i);
-	struct wr_pack *p = wr_repo_pack(m->repo, i, err);
-	WR_SCOPED(wr_freep) struct at *at = NULL;
 
-	if (!p)
+	m->idx = wr_repo_pack_idx(m->repo, i);
+	m->pack = wr_repo_pack(m->repo, i, err);
+	if (!m->pack)
 		return -1;
 	s->packs++;
-	s->pack_bytes += p->size;
-	if (!x)
-		return 0;
-	s->index_bytes += x->map_len;
-	s->objects += x->count;
-	at = wr_calloc(x->count + 1u, sizeof(*at));
-	for (uint32_t k = 0; k < x->count; k++)
-		at[k] = (struct at){wr_idx_offset(x, k), k};
-	at[x->count] = (struct at){p->size - WR_ID_LEN, 0};
-	qsort(at, x->count, sizeof(*at), by_offset);
-	for (uint32_t k = 0; k < x->count; k++) {
-		struct wr_id id = wr_idx_id(x, at[k].pos);
-		int64_t o = wr_repo_ordinal(m->repo, &id);
-		uint64_t stored = at[k + 1].off > at[k].off ? at[k + 1].off - at[k].off : 0, size;
-		uint32_t owner = o >= 0 ? m->owner[o] : 0;
-		enum wr_obj_type type;
-
-		/* Damaged entries have no size; verify names them. */
-		if (wr_pack_stat(p, x, pr, at[k].off, &type, &size, NULL) == 0)
-			s->raw_bytes += size;
-		if (owner == 0) {
-			s->unreached_bytes += stored;
-		} else if (owner != SHARED) {
-			s->snap[owner - 1].alone_bytes += stored;
-			s->snap[owner - 1].alone_objects++;
-		}
+	s->pack_bytes += m->pack->size;
+	if (m->idx) {
+		s->index_bytes += m->idx->map_len;
+		s->objects += m->idx->count;
 	}
-	return 0;
+	return wr_stored_each(m->repo, i, share_object, m, err);
 }
 
 static void
@@ -284,10 +245,10 @@ wr_space_measure(struct wr_repo *r, void (*progress)(void *ctx, uint64_t done, u
 		 void *ctx, struct wr_space *out, struct wr_err *err)
 {
 	struct wr_space s = {0};
-	struct measure m = {.repo = r, .out = &s, .reader = wr_reader_new(r)};
+	struct measure m = {
+	    .repo = r, .out = &s, .reader = wr_reader_new(r), .pack_reader = wr_pack_reader_new()};
 	struct wr_snaps snaps = {0};
 	struct wr_refs heads = {0}, tags = {0};
-	struct wr_pack_reader *pr = wr_pack_reader_new();
 	int rc = -1;
 
 	if (wr_refs_list(r, "refs/heads/", &heads, err) < 0 ||
@@ -304,11 +265,11 @@ wr_space_measure(struct wr_repo *r, void (*progress)(void *ctx, uint64_t done, u
 		if (m.owner[i] == SHARED - 1)
 			m.owner[i] = SHARED;
 	for (size_t i = 0; i < wr_repo_pack_count(r); i++)
-		if (share_out(&m, i, pr, err) < 0)
+		if (share_out(&m, i, err) < 0)
 			goto out;
 	rc = 0;
 out:
-	wr_pack_reader_free(pr);
+	wr_pack_reader_free(m.pack_reader);
 	wr_reader_free(m.reader);
 	wr_idmap_fini(&m.below);
 	free(m.owner);

@@ -11,17 +11,17 @@
 #include "engine/snap/sums.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <libdeflate.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/str.h"
-#include "engine/object/name.h"
-#include "engine/object/tree.h"
 #include "engine/pack/pack.h"
 #include "engine/repo/resolve.h"
 #include "engine/snap/latest.h"
+#include "engine/snap/reach.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -31,41 +31,73 @@
 /* LIMIT: of the file: some 130,000 folders of usual names. */
 #define FILE_MAX_BYTES ((size_t)8 << 20)
 #define BUCKETS 4096u
+#define TELL_EVERY 1024    /* objects */
+#define BLOCK 256u         /* folders that are allocated at once */
+#define NAMES_BLOCK 16384u /* bytes of names, likewise */
+
+/* Of one folder, with or without what is below. */
+struct sum {
+	uint64_t files, bytes, stored;
+};
 
 struct wr_fold {
 	struct wr_fold *parent, *next; /* next: of its bucket */
-	char *path;
-	size_t path_len;
-	unsigned depth;
+	const char *name;              /* in its parent: few are ever told by their path */
+	uint32_t at;                   /* of all */
+	uint32_t hash;
+	uint16_t name_len, depth;
 	atomic_ullong files, bytes, stored;
 };
 
+/* Every save of an unchanged tree makes all folders and lets them go again, so neither costs an
+ * allocation of its own. */
 struct wr_sums {
 	pthread_mutex_t mutex; /* of what follows */
-	struct wr_fold **all;  /* parents before what is in them */
-	size_t count, cap;
+	struct wr_fold *block[WR_SUMS_FOLDERS / BLOCK];
+	size_t count; /* parents before what is in them */
+	char **names; /* blocks of them */
+	size_t name_blocks, names_cap, names_left;
 	struct wr_fold *bucket[BUCKETS];
 };
 
 /* ---- counting ---- */
 
 static struct wr_fold *
-add_fold(struct wr_sums *s, struct wr_fold *parent, const char *name, size_t len)
+fold_at(const struct wr_sums *s, size_t i)
 {
-	struct wr_fold *f = wr_calloc(1, sizeof(*f));
-	size_t up = parent && parent->path_len ? parent->path_len + 1 : 0;
+	return &s->block[i / BLOCK][i % BLOCK];
+}
 
-	f->parent = parent;
-	f->depth = parent ? parent->depth + 1 : 0;
-	f->path_len = up + len;
-	f->path = wr_calloc(1, f->path_len + 1);
-	if (up) {
-		memcpy(f->path, parent->path, up - 1);
-		f->path[up - 1] = '/';
+static const char *
+keep_name(struct wr_sums *s, const char *name, size_t len)
+{
+	char *to;
+
+	if (len >= s->names_left) {
+		wr_grow(&s->names, &s->names_cap, s->name_blocks + 1, sizeof(*s->names));
+		s->names[s->name_blocks++] = wr_malloc(NAMES_BLOCK);
+		s->names_left = NAMES_BLOCK;
 	}
-	memcpy(f->path + up, name, len);
-	wr_grow(&s->all, &s->cap, s->count + 1, sizeof(struct wr_fold *));
-	s->all[s->count++] = f;
+	to = s->names[s->name_blocks - 1] + NAMES_BLOCK - s->names_left;
+	memcpy(to, name, len);
+	s->names_left -= len;
+	return to;
+}
+
+static struct wr_fold *
+add_fold(struct wr_sums *s, struct wr_fold *parent, const char *name, size_t len, uint32_t hash)
+{
+	struct wr_fold *f;
+
+	if (s->count % BLOCK == 0)
+		s->block[s->count / BLOCK] = wr_calloc(BLOCK, sizeof(*f));
+	f = fold_at(s, s->count);
+	f->at = (uint32_t)s->count++;
+	f->parent = parent;
+	f->depth = parent ? (uint16_t)(parent->depth + 1) : 0;
+	f->hash = hash;
+	f->name_len = (uint16_t)len;
+	f->name = keep_name(s, name, len);
 	return f;
 }
 
@@ -75,7 +107,7 @@ wr_sums_new(void)
 	struct wr_sums *s = wr_calloc(1, sizeof(*s));
 
 	pthread_mutex_init(&s->mutex, NULL);
-	add_fold(s, NULL, "", 0);
+	add_fold(s, NULL, "", 0, 0);
 	return s;
 }
 
@@ -84,11 +116,11 @@ wr_sums_free(struct wr_sums *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < s->count; i++) {
-		free(s->all[i]->path);
-		free(s->all[i]);
-	}
-	free(s->all);
+	for (size_t i = 0; i < s->count; i += BLOCK)
+		free(s->block[i / BLOCK]);
+	for (size_t i = 0; i < s->name_blocks; i++)
+		free(s->names[i]);
+	free(s->names);
 	pthread_mutex_destroy(&s->mutex);
 	free(s);
 }
@@ -96,25 +128,52 @@ wr_sums_free(struct wr_sums *s)
 struct wr_fold *
 wr_sums_root(struct wr_sums *s)
 {
-	return s->all[0];
+	return fold_at(s, 0);
+}
+
+/* Eight bytes at a time; users choose names, and get long chains by them, of their own folders. */
+static uint32_t
+hash_of(const struct wr_fold *parent, const char *name, size_t len)
+{
+	uint64_t h = (uint64_t)parent->at << 8 ^ len, v = 0;
+
+	for (; len >= 8; name += 8, len -= 8) {
+		memcpy(&v, name, 8);
+		h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+		h ^= h >> 29;
+	}
+	v = 0;
+	for (size_t i = 0; i < len; i++)
+		v = v << 8 | (uint8_t)name[i];
+	h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+	return (uint32_t)(h >> 32);
+}
+
+static struct wr_fold *
+in_bucket(struct wr_fold *f, const struct wr_fold *parent, uint32_t hash, const char *name,
+	  size_t len)
+{
+	while (f && (f->hash != hash || f->parent != parent || f->name_len != len ||
+		     memcmp(f->name, name, len) != 0))
+		f = f->next;
+	return f;
 }
 
 struct wr_fold *
 wr_sums_child(struct wr_sums *s, struct wr_fold *parent, const char *name, size_t len)
 {
-	size_t up = parent->path_len ? parent->path_len + 1 : 0;
 	struct wr_fold *f, **at;
+	uint32_t hash;
 
-	if (parent->depth == WR_SUMS_DEPTH)
+	/* LIMIT: names of file systems are of 255 bytes, those of trees may be of any length. */
+	if (parent->depth == WR_SUMS_DEPTH || len > NAME_MAX)
 		return parent;
-	at = &s->bucket[libdeflate_crc32((uint32_t)((uintptr_t)parent >> 4), name, len) % BUCKETS];
+	hash = hash_of(parent, name, len);
+	at = &s->bucket[hash % BUCKETS];
 	pthread_mutex_lock(&s->mutex);
-	for (f = *at; f; f = f->next)
-		if (f->parent == parent && f->path_len == up + len &&
-		    !memcmp(f->path + up, name, len))
-			break;
+	f = in_bucket(*at, parent, hash, name, len);
 	if (!f && s->count < WR_SUMS_FOLDERS) {
-		f = add_fold(s, parent, name, len);
+		f = add_fold(s, parent, name, len, hash);
 		f->next = *at;
 		*at = f;
 	}
@@ -137,6 +196,125 @@ wr_fold_stored(struct wr_fold *f, uint64_t bytes)
 
 /* ---- sums of folders with all that is below them ---- */
 
+/* Where in all a path is; SIZE_MAX: it was not met. */
+static size_t
+find_path(struct wr_sums *s, const char *path, size_t len)
+{
+	const char *end = path + len;
+	struct wr_fold *f = wr_sums_root(s);
+
+	while (f && path < end) {
+		const char *slash = memchr(path, '/', (size_t)(end - path));
+		size_t n = (size_t)((slash ? slash : end) - path);
+		uint32_t hash = hash_of(f, path, n);
+
+		f = in_bucket(s->bucket[hash % BUCKETS], f, hash, path, n);
+		path += n + 1;
+	}
+	return f ? f->at : SIZE_MAX;
+}
+
+static char *
+path_of(const struct wr_fold *f, size_t *out_len)
+{
+	size_t len = 0;
+	char *path, *at;
+
+	for (const struct wr_fold *up = f; up->parent; up = up->parent)
+		len += up->name_len + (up->parent->parent ? 1u : 0u);
+	path = wr_calloc(1, len + 1);
+	for (at = path + len; f->parent; f = f->parent) {
+		at -= f->name_len;
+		memcpy(at, f->name, f->name_len);
+		if (f->parent->parent)
+			*--at = '/';
+	}
+	*out_len = len;
+	return path;
+}
+
+/* By position in all. */
+static struct sum *
+add_up(const struct wr_sums *s)
+{
+	struct sum *sum = wr_calloc(s->count, sizeof(*sum));
+
+	for (size_t i = s->count; i-- > 0;) {
+		const struct wr_fold *f = fold_at(s, i);
+
+		sum[i].files += f->files;
+		sum[i].bytes += f->bytes;
+		sum[i].stored += f->stored;
+		if (f->parent) {
+			struct sum *up = &sum[f->parent->at];
+
+			up->files += sum[i].files;
+			up->bytes += sum[i].bytes;
+			up->stored += sum[i].stored;
+		}
+	}
+	return sum;
+}
+
+/* The heaviest of many numbers. */
+struct top {
+	uint64_t heap[WR_SUMS_KEPT]; /* the least first */
+	size_t count;
+};
+/* Which these are: all above least, and so many that are as heavy. */
+struct mark {
+	uint64_t least;
+	size_t equal;
+	bool few; /* there are not as many */
+};
+
+static void
+top_add(struct top *t, uint64_t v)
+{
+	size_t i, child;
+
+	if (t->count < WR_SUMS_KEPT) {
+		for (i = t->count++; i > 0 && t->heap[(i - 1) / 2] > v; i = (i - 1) / 2)
+			t->heap[i] = t->heap[(i - 1) / 2];
+		t->heap[i] = v;
+		return;
+	}
+	if (v <= t->heap[0])
+		return;
+	for (i = 0; (child = 2 * i + 1) < t->count; i = child) {
+		child += child + 1 < t->count && t->heap[child + 1] < t->heap[child];
+		if (t->heap[child] >= v)
+			break;
+		t->heap[i] = t->heap[child];
+	}
+	t->heap[i] = v;
+}
+
+static struct mark
+top_mark(const struct top *t)
+{
+	struct mark m = {.few = t->count < WR_SUMS_KEPT};
+
+	if (m.few)
+		return m;
+	m.least = t->heap[0];
+	for (size_t i = 0; m.least && i < t->count; i++)
+		m.equal += t->heap[i] == m.least;
+	return m;
+}
+
+/* Is v one of the heaviest? Of equal ones the first are; nothing is never. */
+static bool
+heavy(struct mark *m, uint64_t v)
+{
+	if (v != m->least)
+		return v > m->least;
+	if (!m->equal)
+		return false;
+	m->equal--;
+	return true;
+}
+
 static int
 by_path(const void *a, const void *b)
 {
@@ -146,127 +324,146 @@ by_path(const void *a, const void *b)
 	return c ? c : x->path_len < y->path_len ? -1 : x->path_len > y->path_len;
 }
 
-static struct wr_usage_folder *
-add_up(const struct wr_sums *s)
-{
-	struct wr_usage_folder *f = wr_calloc(s->count, sizeof(*f));
-
-	for (size_t i = s->count; i-- > 0;) {
-		struct wr_fold *from = s->all[i], *up = from->parent;
-
-		f[i] = (struct wr_usage_folder){.path = wr_memdup(from->path, from->path_len + 1),
-						.path_len = from->path_len,
-						.files = from->files,
-						.bytes = from->bytes,
-						.stored = from->stored};
-		if (up) {
-			wr_fold_live(up, f[i].files, f[i].bytes);
-			wr_fold_stored(up, f[i].stored);
-		}
-	}
-	/* Once: what was handed up is taken back. */
-	for (size_t i = 0; i < s->count; i++) {
-		struct wr_fold *from = s->all[i], *up = from->parent;
-
-		if (up) {
-			atomic_fetch_sub(&up->files, f[i].files);
-			atomic_fetch_sub(&up->bytes, f[i].bytes);
-			atomic_fetch_sub(&up->stored, f[i].stored);
-		}
-	}
-	qsort(f, s->count, sizeof(*f), by_path);
-	return f;
-}
-
-static int
-heaviest(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? 1 : x > y ? -1 : 0;
-}
-
-/* The least that one of the kept ones has. */
-static uint64_t
-threshold(const struct wr_usage *u, bool stored)
-{
-	WR_SCOPED(wr_freep) uint64_t *v = NULL;
-	uint64_t least;
-
-	if (u->folder_count <= WR_SUMS_KEPT)
-		return 0;
-	v = wr_calloc(u->folder_count, sizeof(*v));
-	for (size_t i = 0; i < u->folder_count; i++)
-		v[i] = stored ? u->folder[i].stored : u->folder[i].bytes;
-	qsort(v, u->folder_count, sizeof(*v), heaviest);
-	least = v[WR_SUMS_KEPT - 1];
-	return WR_MAX(least, (uint64_t)1);
-}
-
 static void
 prune(struct wr_usage *u)
 {
-	uint64_t bytes = threshold(u, false), stored = threshold(u, true);
-	size_t n = 0;
+	struct top bytes = {.count = 0}, stored = {.count = 0};
+	struct mark b, h;
+	size_t n = 1;
 
-	for (size_t i = 0; i < u->folder_count; i++) {
+	for (size_t i = 1; i < u->folder_count; i++) {
+		top_add(&bytes, u->folder[i].bytes);
+		top_add(&stored, u->folder[i].stored);
+	}
+	b = top_mark(&bytes);
+	h = top_mark(&stored);
+	for (size_t i = 1; i < u->folder_count; i++) {
 		struct wr_usage_folder *f = &u->folder[i];
+		const bool live = heavy(&b, f->bytes), past = heavy(&h, f->stored);
 
-		if (f->path_len && (bytes || stored) && f->bytes < bytes && f->stored < stored)
-			free(f->path);
-		else if (f->path_len && !f->bytes && !f->files && !f->stored)
-			free(f->path);
-		else
+		/* Files may take nothing, and are there. */
+		if (live || past || (b.few && f->files))
 			u->folder[n++] = *f;
+		else
+			free(f->path);
 	}
 	u->folder_count = n;
 }
 
 enum take { TAKE_LIVE = 1, TAKE_STORED = 2, TAKE_MORE = 4 };
 
-/* Members of the folders of s go into u, or (TAKE_MORE) are added to it. */
+/* What a folder that was known has now. */
 static bool
-merge(struct wr_usage *u, const struct wr_sums *s, unsigned take)
+take_sum(struct wr_usage_folder *f, const struct sum *now, unsigned take)
 {
-	WR_SCOPED(wr_freep) struct wr_usage_folder *now = add_up(s);
-	struct wr_usage_folder *out = wr_calloc(u->folder_count + s->count, sizeof(*out));
-	size_t n = 0, i = 0, k = 0;
+	const struct wr_usage_folder was = *f;
+
+	if (take & TAKE_LIVE) {
+		f->files = now->files;
+		f->bytes = now->bytes;
+	}
+	if (take & TAKE_STORED)
+		f->stored = now->stored + (take & TAKE_MORE ? f->stored : 0);
+	return f->files != was.files || f->bytes != was.bytes || f->stored != was.stored;
+}
+
+/* The heaviest ones that were not known. Returns how many. */
+static size_t
+take_new(struct wr_usage *u, size_t cap, const struct wr_sums *s, const struct sum *sum,
+	 const bool *known, unsigned take)
+{
+	struct top bytes = {.count = 0}, stored = {.count = 0};
+	struct mark b, h;
+	size_t before = u->folder_count;
+
+	for (size_t i = 1; i < s->count; i++) {
+		if (take & TAKE_LIVE)
+			top_add(&bytes, sum[i].bytes);
+		if (sum[i].stored)
+			top_add(&stored, sum[i].stored);
+	}
+	b = top_mark(&bytes);
+	h = top_mark(&stored);
+	/* Where some of equal ones can stay, those do that were there. */
+	for (size_t i = 1; i < s->count; i++)
+		if (known[i]) {
+			(void)heavy(&b, sum[i].bytes);
+			(void)heavy(&h, sum[i].stored);
+		}
+	for (size_t i = 1; i < s->count && u->folder_count < cap; i++) {
+		bool live, past;
+
+		if (known[i])
+			continue;
+		live = take & TAKE_LIVE && (heavy(&b, sum[i].bytes) || (b.few && sum[i].files));
+		past = heavy(&h, sum[i].stored);
+		if (live || past) {
+			struct wr_usage_folder *f = &u->folder[u->folder_count++];
+
+			*f = (struct wr_usage_folder){0};
+			f->path = path_of(fold_at(s, i), &f->path_len);
+			(void)take_sum(f, &sum[i], take);
+		}
+	}
+	return u->folder_count - before;
+}
+
+/* Members of the folders of s go into u, or (TAKE_MORE) are added to it. Only what may be kept gets
+ * a path and is looked at more than once. */
+static bool
+merge(struct wr_usage *u, struct wr_sums *s, unsigned take)
+{
+	static const struct sum none;
+	WR_SCOPED(wr_freep) struct sum *sum = add_up(s);
+	WR_SCOPED(wr_freep) bool *known = wr_calloc(s->count, sizeof(*known));
+	const size_t was = u->folder_count, cap = was + 2 * WR_SUMS_KEPT + 1;
+	struct wr_usage_folder *f = wr_calloc(cap, sizeof(*f));
 	bool changed = false;
 
-	while (i < u->folder_count || k < s->count) {
-		int c = i == u->folder_count ? 1
-			: k == s->count      ? -1
-					     : by_path(&u->folder[i], &now[k]);
-		struct wr_usage_folder f = c > 0 ? now[k] : u->folder[i];
-		struct wr_usage_folder zero = {0}, *has = c >= 0 ? &now[k] : &zero;
-
-		if (c > 0)
-			f.files = f.bytes = f.stored = 0;
-		if (take & TAKE_LIVE) {
-			changed |= f.bytes != has->bytes || f.files != has->files;
-			f.files = has->files;
-			f.bytes = has->bytes;
-		}
-		if (take & TAKE_STORED) {
-			changed |= has->stored > 0;
-			f.stored = has->stored + (take & TAKE_MORE ? f.stored : 0);
-		}
-		out[n++] = f;
-		if (c == 0)
-			free(now[k].path);
-		i += c <= 0;
-		k += c >= 0;
-	}
+	if (was)
+		memcpy(f, u->folder, was * sizeof(*f));
 	free(u->folder);
-	u->folder = out;
-	u->folder_count = n;
+	u->folder = f;
+	for (size_t i = 0; i < was; i++) {
+		size_t at = find_path(s, f[i].path, f[i].path_len);
+
+		changed |= take_sum(&f[i], at == SIZE_MAX ? &none : &sum[at], take);
+		if (at != SIZE_MAX)
+			known[at] = true;
+	}
+	if (!was) {
+		f[0].path = wr_strdup("");
+		(void)take_sum(&f[0], &sum[0], take);
+		u->folder_count = 1;
+	}
+	changed |= take_new(u, cap, s, sum, known, take) > 0 || !was;
+	qsort(u->folder, u->folder_count, sizeof(*u->folder), by_path);
 	prune(u);
-	return changed;
+	return changed || u->folder_count != was;
+}
+
+/* Of a tree that is as it was when u was made: the totals would tell if u were of another. */
+static bool
+says_the_same(const struct wr_usage *u, const struct wr_sums *s)
+{
+	struct sum all = {0};
+
+	for (size_t i = 0; i < s->count; i++) {
+		const struct wr_fold *f = fold_at(s, i);
+
+		all.files += f->files;
+		all.bytes += f->bytes;
+		all.stored += f->stored;
+	}
+	return u->folder_count && !all.stored && all.files == u->files && all.bytes == u->bytes;
 }
 
 void
-wr_usage_add(struct wr_usage *u, const struct wr_sums *s, bool *out_changed)
+wr_usage_add(struct wr_usage *u, struct wr_sums *s, bool same_tree, bool *out_changed)
 {
+	*out_changed = false;
+	if (same_tree && says_the_same(u, s))
+		return;
 	*out_changed = merge(u, s, TAKE_LIVE | TAKE_STORED | TAKE_MORE);
 	u->files = u->folder[0].files;
 	u->bytes = u->folder[0].bytes;
@@ -400,57 +597,43 @@ wr_usage_store(struct wr_repo *r, const char *source, const struct wr_usage *u)
 struct measure {
 	struct wr_repo *repo;
 	struct wr_reader *reader;
-	uint32_t *size;       /* by ordinal: stored bytes */
-	uint64_t *claimed;    /* bits by ordinal */
-	struct wr_sums *sums; /* NULL: only the sum counts */
-	uint64_t sum;
+	uint32_t *size;    /* by ordinal: stored bytes */
+	uint64_t *claimed; /* bits by ordinal */
+	void (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+	uint64_t done, total, met; /* stored bytes; objects */
 };
 
-struct at {
-	uint64_t off;
-	uint32_t pos;
-};
-
-static int
-by_offset(const void *a, const void *b)
+static void
+take_size(void *ctx, const struct wr_stored *s)
 {
-	const struct at *x = a, *y = b;
+	struct measure *m = ctx;
+	int64_t o = wr_repo_ordinal(m->repo, &s->id);
 
-	return x->off < y->off ? -1 : x->off > y->off;
+	if (o >= 0 && s->bytes)
+		m->size[o] = (uint32_t)WR_MIN(s->bytes, UINT32_MAX);
 }
 
 static int
 pack_sizes(struct measure *m, size_t i, uint64_t *io_packs, struct wr_err *err)
 {
 	const struct wr_idx *x = wr_repo_pack_idx(m->repo, i);
-	struct wr_pack *p = wr_repo_pack(m->repo, i, err);
-	WR_SCOPED(wr_freep) struct at *at = NULL;
+	const struct wr_pack *p = wr_repo_pack(m->repo, i, err);
 
 	if (!p)
 		return -1;
-	*io_packs += p->size;
-	if (!x)
-		return 0;
-	*io_packs += x->map_len;
-	at = wr_calloc(x->count + 1u, sizeof(*at));
-	for (uint32_t k = 0; k < x->count; k++)
-		at[k] = (struct at){wr_idx_offset(x, k), k};
-	qsort(at, x->count, sizeof(*at), by_offset);
-	at[x->count] = (struct at){p->size - WR_ID_LEN, 0};
-	for (uint32_t k = 0; k < x->count; k++) {
-		struct wr_id id = wr_idx_id(x, at[k].pos);
-		int64_t o = wr_repo_ordinal(m->repo, &id);
-
-		if (o >= 0 && at[k + 1].off > at[k].off)
-			m->size[o] = (uint32_t)WR_MIN(at[k + 1].off - at[k].off, UINT32_MAX);
-	}
-	return 0;
+	*io_packs += p->size + (x ? x->map_len : 0);
+	m->total += p->size;
+	if (m->progress)
+		m->progress(m->ctx, 0, m->total);
+	return wr_stored_each(m->repo, i, take_size, m, err);
 }
 
 /* true: for the first time, so what is below it is to be looked at. */
 static bool
-claim(struct measure *m, const struct wr_id *id, struct wr_fold *f)
+claim(void *ctx, const struct wr_id *id, struct wr_fold *f)
 {
+	struct measure *m = ctx;
 	int64_t o = wr_repo_ordinal(m->repo, id);
 	uint64_t bit;
 
@@ -460,60 +643,20 @@ claim(struct measure *m, const struct wr_id *id, struct wr_fold *f)
 	if (m->claimed[o >> 6] & bit)
 		return false;
 	m->claimed[o >> 6] |= bit;
-	m->sum += m->size[o];
+	m->done += m->size[o];
+	if (m->progress && m->met++ % TELL_EVERY == 0)
+		m->progress(m->ctx, m->done, m->total);
 	if (f)
 		wr_fold_stored(f, m->size[o]);
 	return true;
 }
 
-struct todo {
-	struct wr_id id;
-	struct wr_fold *fold;
-	bool chunks; /* of a file */
-};
-
 static int
-walk(struct measure *m, const struct wr_id *root, struct wr_err *err)
+walk(struct measure *m, struct wr_sums *sums, const struct wr_id *root, struct wr_err *err)
 {
-	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-	struct wr_fold *top = m->sums ? wr_sums_root(m->sums) : NULL;
-	struct todo *t = NULL;
-	size_t n = 0, cap = 0;
-	int rc = 0;
+	const struct wr_reach h = {.reader = m->reader, .claim = claim, .ctx = m, .sums = sums};
 
-	if (claim(m, root, top)) {
-		wr_grow(&t, &cap, 1, sizeof(*t));
-		t[n++] = (struct todo){*root, top, false};
-	}
-	while (rc == 0 && n) {
-		struct todo at = t[--n];
-		struct wr_tree_entry e;
-		struct wr_rd rd;
-
-		rc = wr_repo_read(m->reader, &at.id, WR_OBJ_TREE, false, NULL, &b, err);
-		if (rc < 0)
-			break;
-		rd = wr_rd(b.p, b.len);
-		while ((rc = wr_tree_next(&rd, &e, err)) > 0) {
-			struct wr_fold *f = at.fold;
-			bool chunked = true;
-			size_t len = 0;
-
-			if (!at.chunks && e.mode == WR_MODE_TREE)
-				len = wr_name_unmangle(e.name, e.name_len, true, &chunked);
-			chunked |= len == 0;
-			if (f && !chunked)
-				f = wr_sums_child(m->sums, f, (const char *)e.name, len);
-			if (!claim(m, &e.id, f) || e.mode != WR_MODE_TREE)
-				continue;
-			wr_grow(&t, &cap, n + 1, sizeof(*t));
-			t[n++] = (struct todo){e.id, f, at.chunks || chunked};
-		}
-		if (rc < 0)
-			wr_err_wrap(err, "tree %s", wr_id_hex(&at.id).s);
-	}
-	free(t);
-	return rc;
+	return wr_reach_tree(&h, root, err);
 }
 
 static int
@@ -546,43 +689,60 @@ newest(struct measure *m, const char *branch, struct wr_id *out)
 	return has;
 }
 
+/* What the newest state needs. */
 static int
-measure_all(struct measure *m, const char *branch, struct wr_usage *u,
-	    void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
-	    struct wr_err *err)
+measure_newest(struct measure *m, const struct wr_id *state, struct wr_usage *u, struct wr_err *err)
 {
 	const size_t words = (size_t)(wr_repo_ordinal_end(m->repo) / 64 + 1);
-	struct wr_snaps snaps = {0};
-	struct wr_id state;
-	int rc = 0;
+	const uint64_t packs = m->total;
 
-	u->packs = u->needed = 0;
-	for (size_t i = 0; rc == 0 && i < wr_repo_pack_count(m->repo); i++)
-		rc = pack_sizes(m, i, &u->packs, err);
-	if (rc == 0)
-		rc = wr_snaps_list(m->reader, NULL, &snaps, err);
+	m->total *= 2; /* at most */
+	if (walk(m, NULL, state, err) < 0)
+		return -1;
+	memset(m->claimed, 0, words * sizeof(*m->claimed));
+	u->needed = m->done;
+	m->total = m->done + packs;
+	return 0;
+}
+
+/* What folders have cost: each object counts where the oldest snapshot has it. */
+static int
+measure_history(struct measure *m, const struct wr_id *state, struct wr_usage *u,
+		struct wr_err *err)
+{
+	struct wr_sums *sums = wr_sums_new();
+	struct wr_snaps snaps = {0};
+	int rc = wr_snaps_list(m->reader, NULL, &snaps, err);
+
 	if (rc == 0 && snaps.count)
 		qsort(snaps.snap, snaps.count, sizeof(*snaps.snap), by_time);
-	for (size_t i = 0; rc == 0 && i < snaps.count; i++) {
-		rc = walk(m, &snaps.snap[i].tree, err);
-		if (progress)
-			progress(ctx, i + 1, snaps.count);
-	}
+	for (size_t i = 0; rc == 0 && i < snaps.count; i++)
+		rc = walk(m, sums, &snaps.snap[i].tree, err);
+	if (rc == 0) /* it may be in no snapshot */
+		rc = walk(m, sums, state, err);
+	if (rc == 0)
+		(void)merge(u, sums, TAKE_STORED);
 	wr_snaps_fini(&snaps);
-	if (rc < 0 || !newest(m, branch, &state))
-		return rc;
-	rc = walk(m, &state, err);
-	if (rc < 0)
+	wr_sums_free(sums);
+	return rc;
+}
+
+static int
+measure_all(struct measure *m, const char *branch, struct wr_usage *u, struct wr_err *err)
+{
+	struct wr_id state;
+
+	u->packs = u->needed = 0;
+	for (size_t i = 0; i < wr_repo_pack_count(m->repo); i++)
+		if (pack_sizes(m, i, &u->packs, err) < 0)
+			return -1;
+	if (!newest(m, branch, &state))
+		return 0;
+	if (measure_newest(m, &state, u, err) < 0 || measure_history(m, &state, u, err) < 0)
 		return -1;
-	(void)merge(u, m->sums, TAKE_STORED);
-	memset(m->claimed, 0, words * sizeof(*m->claimed));
-	wr_sums_free(wr_steal(&m->sums));
-	m->sum = 0;
-	rc = walk(m, &state, err);
-	u->needed = m->sum;
 	u->then = u->bytes;
 	u->measured = wr_clock_wall().s;
-	return rc;
+	return 0;
 }
 
 int
@@ -595,10 +755,10 @@ wr_usage_measure(struct wr_repo *r, const char *branch, struct wr_usage *u,
 			    .reader = wr_reader_new(r),
 			    .size = wr_calloc(end + 1, sizeof(*m.size)),
 			    .claimed = wr_calloc(end / 64 + 1, sizeof(*m.claimed)),
-			    .sums = wr_sums_new()};
-	int rc = measure_all(&m, branch, u, progress, ctx, err);
+			    .progress = progress,
+			    .ctx = ctx};
+	int rc = measure_all(&m, branch, u, err);
 
-	wr_sums_free(m.sums);
 	wr_reader_free(m.reader);
 	free(m.size);
 	free(m.claimed);

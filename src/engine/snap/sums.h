@@ -56,12 +56,14 @@ void wr_usage_load(struct wr_repo *r, const char *source, struct wr_usage *out);
 /* Under the repository's lock. A cache: not synced, and what fails is not told. */
 void wr_usage_store(struct wr_repo *r, const char *source, const struct wr_usage *u);
 /* What was counted takes the place of what u has of now, and is added to what u has of history;
- * folders that are neither here nor heavy go. *out_changed: it is worth storing. */
-void wr_usage_add(struct wr_usage *u, const struct wr_sums *s, bool *out_changed);
+ * folders that are neither here nor heavy go. same_tree: nothing has changed since a snapshot; if u
+ * is as old as that, there is nothing to do. *out_changed: it is worth storing. */
+void wr_usage_add(struct wr_usage *u, struct wr_sums *s, bool same_tree, bool *out_changed);
 
 /* History exactly: every object counts for the folder where the oldest snapshot has it. Sets
  * measured, packs, needed (by the newest state: what wr_latest_find finds, or the tip) and what
- * folders stored; what they take now stays. progress (may be NULL): snapshots done. */
+ * folders stored; what they take now stays. progress (may be NULL): stored bytes that were met,
+ * of at most so many. */
 int wr_usage_measure(struct wr_repo *r, const char *branch, struct wr_usage *u,
 		     void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
 		     struct wr_err *err);

@@ -65,7 +65,7 @@ test_sums__folders_count_with_all_below(void **state)
 
 	(void)state;
 	assert_ptr_equal(child(s, wr_sums_root(s), "a"), child(s, wr_sums_root(s), "a"));
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	assert_true(changed);
 	assert_int_equal(u.folder_count, 4);
 	assert_int_equal(u.files, 5);
@@ -75,15 +75,15 @@ test_sums__folders_count_with_all_below(void **state)
 	assert_folder(&u, "a/b", 3, 30, 300);
 	assert_folder(&u, "a/b/c", 2, 20, 200); /* and what is in d */
 	/* The same files again: they take what they took, and cost more. */
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	assert_true(changed);
 	assert_folder(&u, "a/b", 3, 30, 600);
 	wr_sums_free(s);
 	/* All gone but for its history. */
 	s = wr_sums_new();
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	assert_folder(&u, "a/b", 0, 0, 600);
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	assert_false(changed);
 	wr_sums_free(s);
 	wr_usage_fini(&u);
@@ -103,13 +103,71 @@ test_sums__the_heaviest_are_kept(void **state)
 		wr_fold_live(child(s, wr_sums_root(s), name), 1, i);
 		wr_fold_stored(child(s, wr_sums_root(s), name), 3000 - i);
 	}
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	assert_in_range(u.folder_count, WR_SUMS_KEPT, 2 * WR_SUMS_KEPT + 2);
 	assert_non_null(find(&u, "d2999"));
 	assert_non_null(find(&u, "d0"));
 	assert_null(find(&u, "d1500"));
 	assert_folder(&u, "", 3000, 2999u * 3000 / 2, 3001u * 3000 / 2);
 	wr_sums_free(s);
+	wr_usage_fini(&u);
+}
+
+/* Folders of equal weight: as many are kept as there is room for, and the same ones again. */
+static void
+test_sums__equal_ones_stay_as_they_are(void **state)
+{
+	struct wr_usage u = {0};
+	bool changed;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		struct wr_sums *s = wr_sums_new();
+
+		/* Threads come in any order. */
+		for (unsigned i = 0; i < 3000; i++) {
+			const unsigned d = round ? 2999 - i : i;
+			char name[16];
+
+			snprintf(name, sizeof(name), "d%u", d);
+			wr_fold_live(child(s, wr_sums_root(s), name), 1, d == 7 ? 9000 : 4096);
+		}
+		wr_usage_add(&u, s, false, &changed);
+		assert_int_equal(changed, round == 0);
+		assert_int_equal(u.folder_count, 1 + WR_SUMS_KEPT);
+		assert_folder(&u, "d7", 1, 9000, 0);
+		assert_folder(&u, "", 3000, 2999u * 4096 + 9000, 0);
+		wr_sums_free(s);
+	}
+	wr_usage_fini(&u);
+}
+
+/* What is known to be as it was is not looked at again, unless the file is of another state. */
+static void
+test_sums__a_tree_that_is_the_same(void **state)
+{
+	struct wr_sums *s = count_some(), *again = wr_sums_new();
+	struct wr_usage u = {0};
+	bool changed;
+
+	(void)state;
+	wr_fold_live(child(again, wr_sums_root(again), "z"), 5, 41);
+	wr_usage_add(&u, s, true, &changed);
+	assert_true(changed);
+	/* It has the totals of u, and is taken for the same. */
+	wr_usage_add(&u, again, true, &changed);
+	assert_false(changed);
+	assert_folder(&u, "a/b", 3, 30, 300);
+	assert_null(find(&u, "z"));
+	wr_usage_add(&u, again, false, &changed);
+	assert_true(changed);
+	assert_folder(&u, "z", 5, 41, 0);
+	wr_fold_live(wr_sums_root(again), 1, 0);
+	wr_usage_add(&u, again, true, &changed);
+	assert_true(changed);
+	assert_int_equal(u.files, 6);
+	wr_sums_free(s);
+	wr_sums_free(again);
 	wr_usage_fini(&u);
 }
 
@@ -138,7 +196,7 @@ test_file__there_and_back_and_damaged(void **state)
 	(void)state;
 	wr_usage_load(tt.repo, SOURCE, &back);
 	assert_int_equal(back.at, 0);
-	wr_usage_add(&u, s, &changed);
+	wr_usage_add(&u, s, false, &changed);
 	u.measured = 10;
 	u.packs = 11;
 	u.needed = 12;
@@ -178,6 +236,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_sums__folders_count_with_all_below),
 	    cmocka_unit_test(test_sums__the_heaviest_are_kept),
+	    cmocka_unit_test(test_sums__equal_ones_stay_as_they_are),
+	    cmocka_unit_test(test_sums__a_tree_that_is_the_same),
 	    cmocka_unit_test(test_file__there_and_back_and_damaged),
 	};
 

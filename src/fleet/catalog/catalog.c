@@ -597,9 +597,10 @@ wr_catalog_uid_next(struct wr_catalog *c, uint32_t first, uint32_t last, uint64_
 
 /* ---- evidence ---- */
 
+/* after: NULL if it is no page. */
 static int
-report(struct wr_catalog *c, const struct wr_node_id *node, const struct wr_report *r, size_t count,
-       bool whole, int64_t now, struct wr_err *err)
+report(struct wr_catalog *c, const struct wr_node_id *node, const char *after, const char *last,
+       const struct wr_report *r, size_t count, int64_t now, struct wr_err *err)
 {
 	uint32_t newest;
 
@@ -607,7 +608,9 @@ report(struct wr_catalog *c, const struct wr_node_id *node, const struct wr_repo
 		return -1;
 	if (node->inc < newest)
 		return 0;
-	if ((whole || node->inc > newest) && c->drv->copy_drop(c->db, &node->id, err) < 0)
+	if (node->inc > newest && c->drv->copy_drop(c->db, &node->id, err) < 0)
+		return -1;
+	if (after && c->drv->copy_drop_range(c->db, node, after, last, err) < 0)
 		return -1;
 	for (size_t i = 0; i < count; i++) {
 		struct wr_cat_copy k = {.r = r[i], .node = *node, .reported_at = now};
@@ -620,11 +623,31 @@ report(struct wr_catalog *c, const struct wr_node_id *node, const struct wr_repo
 
 int
 wr_catalog_report(struct wr_catalog *c, const struct wr_node_id *node, const struct wr_report *r,
-		  size_t count, bool whole, int64_t now, struct wr_err *err)
+		  size_t count, int64_t now, struct wr_err *err)
 {
 	if (enter(c, err) < 0)
 		return -1;
-	return leave(c, report(c, node, r, count, whole, now, err), err);
+	return leave(c, report(c, node, NULL, NULL, r, count, now, err), err);
+}
+
+int
+wr_catalog_report_page(struct wr_catalog *c, const struct wr_node_id *node, const char *after,
+		       const struct wr_report *r, size_t count, bool end, int64_t now,
+		       struct wr_err *err)
+{
+	/* 'g' stands behind the hex digits. */
+	const char *first = after ? after : "", *last = end     ? "g"
+							: count ? r[count - 1].project.s
+								: "";
+
+	/* Else it could go on for ever, or speak of what was told before. */
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(r[i].project.s, i ? r[i - 1].project.s : first) <= 0)
+			return wr_err_set(err, WR_E_INVALID,
+					  "what it holds is not in the order of ids");
+	if (enter(c, err) < 0)
+		return -1;
+	return leave(c, report(c, node, first, last, r, count, now, err), err);
 }
 
 int

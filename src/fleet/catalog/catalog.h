@@ -80,7 +80,8 @@ int wr_catalog_project_purged(struct wr_catalog *c, const struct wr_uuid *id, in
 int wr_catalog_uid_next(struct wr_catalog *c, uint32_t first, uint32_t last, uint64_t keep_s,
 			int64_t now, uint32_t *out, struct wr_err *err);
 
-/* Reservations of which no node ever reported a copy, made before then; at most limit of them. */
+/* Reservations of which no node ever reported a copy, made before then; at most limit of them. One
+ * whose only copy is lost is none. */
 int wr_catalog_project_bare(struct wr_catalog *c, int64_t before, unsigned limit,
 			    wr_cat_project_fn fn, void *ctx, struct wr_err *err);
 
@@ -105,12 +106,16 @@ struct wr_cat_copy {
 	struct wr_node_id node;
 	int64_t reported_at;
 };
-/* What one node said of its projects, in one transaction. whole: it is everything the node has, so
- * what is not in it is gone there. What an earlier incarnation says is ignored, what it said goes
- * with the first word of a later one. */
+/* What one node said of some of its projects, in one transaction. What an earlier incarnation says
+ * is ignored, what it said goes with the first word of a later one. */
 int wr_catalog_report(struct wr_catalog *c, const struct wr_node_id *node,
-		      const struct wr_report *r, size_t count, bool whole, int64_t now,
-		      struct wr_err *err);
+		      const struct wr_report *r, size_t count, int64_t now, struct wr_err *err);
+/* The same of a page of all that the node has, ascending by id: what it has behind after (an id, or
+ * what one begins with; NULL: the first) up to the last of these; end: there is no more. What it
+ * said of others in there is gone. WR_E_INVALID: they do not ascend. */
+int wr_catalog_report_page(struct wr_catalog *c, const struct wr_node_id *node, const char *after,
+			   const struct wr_report *r, size_t count, bool end, int64_t now,
+			   struct wr_err *err);
 typedef int (*wr_cat_copy_fn)(void *ctx, const struct wr_cat_copy *k, struct wr_err *err);
 /* project NULL: all, by project; node NULL: of all nodes. */
 int wr_catalog_copies(struct wr_catalog *c, const struct wr_uuid *project,

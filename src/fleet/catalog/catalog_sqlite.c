@@ -21,7 +21,8 @@
 	X(JOIN_FIND, "SELECT " JOIN " FROM node_join WHERE hash=?1")                               \
 	X(JOIN_SWEEP, "DELETE FROM node_join WHERE expires<?1")                                    \
 	X(PROJECT_STORE,                                                                           \
-	  "INSERT INTO project(" PROJECT ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) "   \
+	  "INSERT INTO project(" PROJECT ",copied) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12," \
+	  "?13,EXISTS(SELECT 1 FROM copy WHERE copy.project=?1)) "                                 \
 	  "ON CONFLICT(id) DO UPDATE SET name=?2,uid=?3,gid=?4,exclusive=?5,deleted=?6,purged=?7," \
 	  "n=?8,settings_rev=?9,record=?10,settings=?11,created=?12,changed=?13")                  \
 	X(PROJECT_BY_ID, "SELECT " PROJECT " FROM project WHERE id=?1")                            \
@@ -34,8 +35,9 @@
 	  "SELECT " PROJECT " FROM project WHERE purged=0 ORDER BY name IS NOT NULL, name, id")    \
 	X(UIDS, "SELECT DISTINCT uid FROM project WHERE uid BETWEEN ?1 AND ?2 AND "                \
 		"(purged=0 OR purged>?3) ORDER BY uid")                                            \
-	X(PROJECT_BARE, "SELECT " PROJECT " FROM project WHERE purged=0 AND created<?1 AND NOT "   \
-			"EXISTS(SELECT 1 FROM copy WHERE copy.project=project.id) LIMIT ?2")       \
+	X(PROJECT_BARE, "SELECT " PROJECT " FROM project WHERE purged=0 AND created<?1 AND "       \
+			"copied=0 LIMIT ?2")                                                       \
+	X(PROJECT_COPIED, "UPDATE project SET copied=1 WHERE id=?1 AND copied=0")                  \
 	X(STARTS_GET, "SELECT count FROM start")                                                   \
 	X(STARTS_STORE, "INSERT OR REPLACE INTO start(one,count) VALUES(1,?1)")                    \
 	X(KNOWN_STORE, "INSERT OR REPLACE INTO known(node,at) VALUES(?1,?2)")                      \
@@ -45,6 +47,8 @@
 	X(COPY_STORE, "INSERT OR REPLACE INTO copy(" COPY ") "                                     \
 		      "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")                        \
 	X(COPY_DROP, "DELETE FROM copy WHERE node=?1")                                             \
+	X(COPY_DROP_RANGE,                                                                         \
+	  "DELETE FROM copy WHERE node=?1 AND inc=?2 AND project>?3 AND project<=?4")              \
 	X(COPY_ALL, "SELECT " COPY " FROM copy ORDER BY project, node")                            \
 	X(COPY_OF_PROJECT, "SELECT " COPY " FROM copy WHERE project=?1 ORDER BY node")             \
 	X(COPY_OF_NODE, "SELECT " COPY " FROM copy WHERE node=?2 ORDER BY project")                \
@@ -82,6 +86,9 @@ static const char *const formats[] = {
     ("CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one=1), count INTEGER NOT NULL);"
      "CREATE TABLE known(node TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;"),
     "ALTER TABLE node_join ADD COLUMN names TEXT NOT NULL DEFAULT '';",
+    ("ALTER TABLE project ADD COLUMN copied INTEGER NOT NULL DEFAULT 0;"
+     "UPDATE project SET copied=1 WHERE EXISTS(SELECT 1 FROM copy WHERE copy.project=project.id);"
+     "CREATE INDEX project_bare ON project(created) WHERE copied=0 AND purged=0;"),
 };
 
 static const struct wr_db_kind kind = {
@@ -548,7 +555,11 @@ copy_store(struct wr_cat_db *d, const struct wr_cat_copy *k, struct wr_err *err)
 	wr_db_int(st, 11, k->r.hidden);
 	wr_db_int(st, 12, k->r.running);
 	wr_db_int(st, 13, k->r.state);
-	return wr_db_run(&d->db, COPY_STORE, st, err);
+	if (wr_db_run(&d->db, COPY_STORE, st, err) < 0 ||
+	    wr_db_get(&d->db, PROJECT_COPIED, &st, err) < 0)
+		return -1;
+	wr_db_text(st, 1, k->r.project.s);
+	return wr_db_run(&d->db, PROJECT_COPIED, st, err);
 }
 
 static int
@@ -560,6 +571,21 @@ copy_drop(struct wr_cat_db *d, const struct wr_uuid *node, struct wr_err *err)
 		return -1;
 	wr_db_text(st, 1, node->s);
 	return wr_db_run(&d->db, COPY_DROP, st, err);
+}
+
+static int
+copy_drop_range(struct wr_cat_db *d, const struct wr_node_id *node, const char *after,
+		const char *last, struct wr_err *err)
+{
+	sqlite3_stmt *st;
+
+	if (wr_db_get(&d->db, COPY_DROP_RANGE, &st, err) < 0)
+		return -1;
+	wr_db_text(st, 1, node->id.s);
+	wr_db_int(st, 2, node->inc);
+	wr_db_text(st, 3, after);
+	wr_db_text(st, 4, last);
+	return wr_db_run(&d->db, COPY_DROP_RANGE, st, err);
 }
 
 /* In the order of COPY. */
@@ -638,5 +664,6 @@ const struct wr_cat_driver wr_cat_sqlite = {
     .copy_newest = copy_newest,
     .copy_store = copy_store,
     .copy_drop = copy_drop,
+    .copy_drop_range = copy_drop_range,
     .copy_each = copy_each,
 };

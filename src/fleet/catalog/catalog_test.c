@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/test_ok.h"
 #include "db/db.h"
 #include "sys/clock.h"
 #include "sys/test_dir.h"
@@ -35,19 +36,6 @@ where_sqlite(const struct dir *d)
 
 static struct place places[] = {{"sqlite", where_sqlite}};
 static const struct place *place; /* the one that is tried */
-
-#define ok(call)                                                                \
-	do {                                                                    \
-		struct wr_err ok_err = WR_ERR_INIT, *err = &ok_err;             \
-		if ((call) < 0)                                                 \
-			fail_msg("line %d: %s: %s", __LINE__, #call, err->msg); \
-	} while (0)
-#define refused(call, c, says)                                                                \
-	do {                                                                                  \
-		struct wr_err no_err = WR_ERR_INIT, *err = &no_err;                           \
-		if ((call) != -1 || err->code != (c) || !strstr(err->msg, says))              \
-			fail_msg("line %d: %s: %d %s", __LINE__, #call, err->code, err->msg); \
-	} while (0)
 
 static struct wr_catalog *
 open_catalog(const struct dir *d)
@@ -717,7 +705,7 @@ test_bare(void **state)
 		snprintf(p.name, sizeof(p.name), "p%u", i);
 		ok(wr_catalog_project_put(c, &p, err));
 	}
-	ok(wr_catalog_report(c, &node, &r, 1, false, NOW, err));
+	ok(wr_catalog_report(c, &node, &r, 1, NOW, err));
 	ok(wr_catalog_project_purged(
 	    c, &(struct wr_uuid){.s = "00000003-0000-4000-8000-000000000000"}, NOW, err));
 	ok(wr_catalog_project_bare(c, NOW + 1, 10, count_bare, &names, err));
@@ -726,6 +714,31 @@ test_bare(void **state)
 	assert_string_equal(wr_buf_str(&names), "p1 p4 ");
 	wr_buf_clear(&names);
 	ok(wr_catalog_project_bare(c, NOW + 9, 1, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "p1 ");
+	/* What was there once, and is lost, is no mere reservation: neither if its node forgot it,
+	 * nor if that came back emptied. */
+	wr_buf_clear(&names);
+	ok(wr_catalog_report_page(c, &node, NULL, NULL, 0, true, NOW, err));
+	ok(wr_catalog_project_bare(c, NOW + 9, 10, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "p1 p4 ");
+	r.project = uuid(4);
+	ok(wr_catalog_report(c, &node, &r, 1, NOW, err));
+	ok(wr_catalog_report_page(c, &(struct wr_node_id){node.id, 2}, NULL, NULL, 0, true, NOW,
+				  err));
+	wr_buf_clear(&names);
+	ok(wr_catalog_project_bare(c, NOW + 9, 10, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "p1 ");
+	/* Nor one that was reported before it was known. */
+	r.project = uuid(5);
+	ok(wr_catalog_report(c, &(struct wr_node_id){uuid(8), 1}, &r, 1, NOW, err));
+	p.id = r.project;
+	p.uid = 1005;
+	snprintf(p.name, sizeof(p.name), "p5");
+	ok(wr_catalog_project_put(c, &p, err));
+	ok(wr_catalog_report_page(c, &(struct wr_node_id){uuid(8), 1}, NULL, NULL, 0, true, NOW,
+				  err));
+	wr_buf_clear(&names);
+	ok(wr_catalog_project_bare(c, NOW + 9, 10, count_bare, &names, err));
 	assert_string_equal(wr_buf_str(&names), "p1 ");
 	wr_catalog_close(c);
 }
@@ -739,29 +752,68 @@ test_report(void **state)
 	struct wr_report r[] = {held(1, 4), held(2, 5)}, later = held(1, 6);
 
 	/* Of projects that the catalog does not know, too. */
-	ok(wr_catalog_report(c, &a, r, 2, true, NOW, err));
+	ok(wr_catalog_report_page(c, &a, NULL, r, 2, true, NOW, err));
 	ok(wr_catalog_copies(c, &one, &a.id, check_copy, &r[0], err));
-	ok(wr_catalog_report(c, &b, &r[1], 1, false, NOW + 1, err));
+	ok(wr_catalog_report(c, &b, &r[1], 1, NOW + 1, err));
 	assert_copies(c, NULL, NULL,
 		      "00000001@0000000a.1:4 00000002@0000000a.1:5 00000002@0000000b.2:5 ");
 	/* A part of what it has, then all of it. */
-	ok(wr_catalog_report(c, &a, &later, 1, false, NOW + 2, err));
+	ok(wr_catalog_report(c, &a, &later, 1, NOW + 2, err));
 	assert_copies(c, NULL, &a.id, "00000001@0000000a.1:6 00000002@0000000a.1:5 ");
-	ok(wr_catalog_report(c, &a, &later, 1, true, NOW + 3, err));
+	ok(wr_catalog_report_page(c, &a, NULL, &later, 1, true, NOW + 3, err));
 	assert_copies(c, NULL, &a.id, "00000001@0000000a.1:6 ");
 	assert_copies(c, &two, NULL, "00000002@0000000b.2:5 ");
 	assert_copies(c, &two, &a.id, "");
-	ok(wr_catalog_report(c, &a, NULL, 0, false, NOW + 4, err));
+	ok(wr_catalog_report(c, &a, NULL, 0, NOW + 4, err));
 	assert_copies(c, NULL, &a.id, "00000001@0000000a.1:6 ");
 	/* What it was before it came back counts no more. */
 	b.inc = 1;
-	ok(wr_catalog_report(c, &b, &later, 1, true, NOW + 5, err));
+	ok(wr_catalog_report_page(c, &b, NULL, &later, 1, true, NOW + 5, err));
 	assert_copies(c, NULL, &b.id, "00000002@0000000b.2:5 ");
 	b.inc = 3;
-	ok(wr_catalog_report(c, &b, &later, 1, false, NOW + 6, err));
+	ok(wr_catalog_report(c, &b, &later, 1, NOW + 6, err));
 	assert_copies(c, NULL, &b.id, "00000001@0000000b.3:6 ");
-	ok(wr_catalog_report(c, &b, NULL, 0, true, NOW + 7, err));
+	ok(wr_catalog_report_page(c, &b, NULL, NULL, 0, true, NOW + 7, err));
 	assert_copies(c, NULL, &b.id, "");
+	wr_catalog_close(c);
+}
+
+/* Page by page; each says all that is in its range, and nothing about the rest. */
+static void
+test_report__pages(void **state)
+{
+	struct wr_catalog *c = open_catalog(*state);
+	struct wr_node_id a = {uuid(0xa), 1}, b = {uuid(0xb), 1};
+	struct wr_report was[] = {held(1, 1), held(2, 1), held(3, 1), held(4, 1), held(5, 1)};
+	struct wr_report first[] = {held(1, 2), held(3, 2)}, second[] = {held(4, 2)};
+	struct wr_uuid three = uuid(3), four = uuid(4);
+
+	ok(wr_catalog_report(c, &a, was, 5, NOW, err));
+	ok(wr_catalog_report(c, &b, was, 5, NOW, err));
+	ok(wr_catalog_report_page(c, &a, NULL, first, 2, false, NOW + 1, err));
+	assert_copies(c, NULL, &a.id,
+		      "00000001@0000000a.1:2 00000003@0000000a.1:2 00000004@0000000a.1:1 "
+		      "00000005@0000000a.1:1 ");
+	ok(wr_catalog_report_page(c, &a, three.s, second, 1, false, NOW + 2, err));
+	assert_copies(c, NULL, &a.id,
+		      "00000001@0000000a.1:2 00000003@0000000a.1:2 00000004@0000000a.1:2 "
+		      "00000005@0000000a.1:1 ");
+	refused(wr_catalog_report_page(c, &a, four.s, second, 1, true, NOW, err), WR_E_INVALID,
+		"not in the order");
+	/* An empty page that is not the end says nothing. */
+	ok(wr_catalog_report_page(c, &a, four.s, NULL, 0, false, NOW + 2, err));
+	assert_copies(c, &(struct wr_uuid){.s = "00000005-0000-4000-8000-000000000000"}, &a.id,
+		      "00000005@0000000a.1:1 ");
+	ok(wr_catalog_report_page(c, &a, four.s, NULL, 0, true, NOW + 3, err));
+	assert_copies(c, NULL, &a.id,
+		      "00000001@0000000a.1:2 00000003@0000000a.1:2 00000004@0000000a.1:2 ");
+	/* A page of a later incarnation: all of the one before is gone with it. */
+	a.inc = 2;
+	ok(wr_catalog_report_page(c, &a, three.s, second, 1, false, NOW + 4, err));
+	assert_copies(c, NULL, &a.id, "00000004@0000000a.2:2 ");
+	assert_copies(c, NULL, &b.id,
+		      "00000001@0000000b.1:1 00000002@0000000b.1:1 00000003@0000000b.1:1 "
+		      "00000004@0000000b.1:1 00000005@0000000b.1:1 ");
 	wr_catalog_close(c);
 }
 
@@ -777,13 +829,13 @@ test_group(void **state)
 
 	ok(wr_catalog_begin(c, err));
 	put(c, 1, "pa", 1);
-	ok(wr_catalog_report(c, &a, &r, 1, true, NOW, err));
+	ok(wr_catalog_report_page(c, &a, NULL, &r, 1, true, NOW, err));
 	wr_catalog_abort(c);
 	refused(wr_catalog_project_find(c, "pa", &got, err), WR_E_NOT_FOUND, "");
 	assert_copies(c, NULL, NULL, "");
 	ok(wr_catalog_begin(c, err));
 	put(c, 1, "pa", 1);
-	ok(wr_catalog_report(c, &a, &r, 1, true, NOW, err));
+	ok(wr_catalog_report_page(c, &a, NULL, &r, 1, true, NOW, err));
 	ok(wr_catalog_commit(c, err));
 	assert_copies(c, NULL, NULL, "00000001@0000000a.1:4 ");
 	/* Left open: undone. */
@@ -931,6 +983,29 @@ meddle(const struct dir *d, const char *sql)
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+/* The format before knew only of copies that there are: of what has none, nothing is known. */
+static void
+test_sqlite__upgrade(void **state)
+{
+	const struct dir *d = *state;
+	struct wr_catalog *c = open_catalog(d);
+	struct wr_node_id node = {uuid(9), 1};
+	struct wr_report r = held(1, 1);
+	WR_SCOPED(wr_buf_fini) struct wr_buf names = WR_BUF_INIT;
+
+	put(c, 1, "copied", 1);
+	put(c, 2, "bare", 2);
+	ok(wr_catalog_report(c, &node, &r, 1, NOW, err));
+	wr_catalog_close(c);
+	meddle(d, "DROP INDEX project_bare; ALTER TABLE project DROP COLUMN copied; "
+		  "PRAGMA user_version=3");
+	c = open_catalog(d);
+	ok(wr_catalog_report_page(c, &node, NULL, NULL, 0, true, NOW, err));
+	ok(wr_catalog_project_bare(c, INT64_MAX, 10, count_bare, &names, err));
+	assert_string_equal(wr_buf_str(&names), "bare ");
+	wr_catalog_close(c);
+}
+
 static void
 test_sqlite__file(void **state)
 {
@@ -943,10 +1018,10 @@ test_sqlite__file(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	wr_catalog_close(c);
 	wr_catalog_close(NULL);
-	meddle(d, "PRAGMA user_version=4");
+	meddle(d, "PRAGMA user_version=5");
 	refused(wr_catalog_open(where, &c, err), WR_E_UNSUPPORTED,
-		"has format 4, this program reads up to 3");
-	meddle(d, "PRAGMA user_version=3; PRAGMA application_id=5");
+		"has format 5, this program reads up to 4");
+	meddle(d, "PRAGMA user_version=4; PRAGMA application_id=5");
 	refused(wr_catalog_open(where, &c, err), WR_E_CORRUPT, "something else");
 	assert_int_equal(wr_replace_file(d->fd, "catalog.db",
 					 "not a database, but text of more "
@@ -997,6 +1072,7 @@ static const struct CMUnitTest suite[] = {
     CATALOG_TEST(test_purged),
     CATALOG_TEST(test_uid_next),
     CATALOG_TEST(test_report),
+    CATALOG_TEST(test_report__pages),
     CATALOG_TEST(test_what_it_missed),
     CATALOG_TEST(test_bare),
     CATALOG_TEST(test_group),
@@ -1008,7 +1084,7 @@ static const struct CMUnitTest suite[] = {
 int
 main(void)
 {
-	struct CMUnitTest all[WR_ARRAY_LEN(places) * WR_ARRAY_LEN(suite) + 1], *t = all;
+	struct CMUnitTest all[WR_ARRAY_LEN(places) * WR_ARRAY_LEN(suite) + 2], *t = all;
 	char name[WR_ARRAY_LEN(all)][96];
 
 	if (wr_sign_key_new(&hub, NULL) < 0)
@@ -1021,7 +1097,8 @@ main(void)
 			t->name = name[t - all];
 			t->initial_state = &places[i];
 		}
-	*t = (struct CMUnitTest)CATALOG_TEST(test_sqlite__file);
-	t->initial_state = &places[0];
+	t[0] = (struct CMUnitTest)CATALOG_TEST(test_sqlite__file);
+	t[1] = (struct CMUnitTest)CATALOG_TEST(test_sqlite__upgrade);
+	t[0].initial_state = t[1].initial_state = &places[0];
 	return cmocka_run_group_tests(all, NULL, NULL);
 }

@@ -69,8 +69,8 @@ struct wr_cat_driver {
 	int (*uid_free)(struct wr_cat_db *d, uint32_t first, uint32_t last, int64_t until,
 			uint32_t *out, struct wr_err *err);
 
-	/* Rows that are not purged, made before then, of which there is no copy. As project_range
-	 * for the callback. */
+	/* Rows that are not purged, made before then, of which no copy was ever stored, neither
+	 * before the row was nor since. As project_range for the callback. */
 	int (*project_bare)(struct wr_cat_db *d, int64_t before, unsigned limit, wr_cat_row_fn fn,
 			    void *ctx, struct wr_err *err);
 
@@ -91,6 +91,9 @@ struct wr_cat_driver {
 	int (*copy_store)(struct wr_cat_db *d, const struct wr_cat_copy *k, struct wr_err *err);
 	/* All of the node's. */
 	int (*copy_drop)(struct wr_cat_db *d, const struct wr_uuid *node, struct wr_err *err);
+	/* Those of this incarnation with ids behind after, up to and with last. */
+	int (*copy_drop_range)(struct wr_cat_db *d, const struct wr_node_id *node,
+			       const char *after, const char *last, struct wr_err *err);
 	/* By project, then node; project, node NULL: any. As project_range for the callback. */
 	int (*copy_each)(struct wr_cat_db *d, const struct wr_uuid *project,
 			 const struct wr_uuid *node, wr_cat_copy_fn fn, void *ctx,

@@ -9,52 +9,40 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hostport.h"
 #include "base/str.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
 /* ---- text ---- */
 
-static int
-bad(struct wr_err *err, const char *s, const char *why)
-{
-	wr_err_set(err, WR_E_INVALID, "'%s' is no address: %s", WR_Q(s), why);
-	return wr_err_hint(err, "write HOST:PORT or [IPV6]:PORT");
-}
-
 static bool
-is_host(const char *s, size_t n, bool v6)
+is_host(const struct wr_hostport *h)
 {
 	static const char name[] =
 	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
 	static const char ip[] =
 	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:%";
 
-	return n >= 1 && n <= 253 && strspn(s, v6 ? ip : name) >= n && (!v6 || memchr(s, ':', n));
+	return h->len <= 253 && strspn(h->host, h->v6 ? ip : name) >= h->len &&
+	       (!h->v6 || memchr(h->host, ':', h->len));
 }
 
 int
 wr_addr_parse(const char *s, char out_host[256], uint16_t *out_port, struct wr_err *err)
 {
-	const bool v6 = *s == '[';
-	const char *host = s + v6;
-	const char *end = v6 ? strchr(s, ']') : strchr(s, ':');
-	const char *port;
-	uint64_t n;
+	struct wr_hostport h;
+	const char *why = wr_hostport_split(s, &h);
 
-	if (!end || (v6 && end[1] != ':'))
-		return bad(err, s, "it has no port");
-	port = end + 1 + v6;
-	if (!v6 && strchr(port, ':'))
-		return bad(err, s, "an IPv6 address stands in brackets");
-	if (!is_host(host, (size_t)(end - host), v6))
-		return bad(err, s, "that is no host");
-	if (strlen(port) > 5 || strspn(port, "0123456789") != strlen(port) ||
-	    wr_parse_u64(port, &n, err) < 0 || n > UINT16_MAX)
-		return bad(err, s, "that is no port");
-	memcpy(out_host, host, (size_t)(end - host));
-	out_host[end - host] = '\0';
-	*out_port = (uint16_t)n;
+	if (!why && !is_host(&h))
+		why = "that is no host";
+	if (why) {
+		wr_err_set(err, WR_E_INVALID, "'%s' is no address: %s", WR_Q(s), why);
+		return wr_err_hint(err, "write HOST:PORT or [IPV6]:PORT");
+	}
+	memcpy(out_host, h.host, h.len);
+	out_host[h.len] = '\0';
+	*out_port = h.port;
 	return 0;
 }
 

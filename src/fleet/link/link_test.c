@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "fleet/trust/test_trust.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
@@ -30,23 +31,6 @@ static const struct wr_node_id alice = {{"aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeee1"}
 static const struct wr_node_id bob = {{"aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeee2"}, 4};
 
 /* ---- a fleet ---- */
-
-static struct wr_der
-der(const struct wr_buf *b)
-{
-	return (struct wr_der){b->p, b->len};
-}
-
-static struct wr_ca *
-new_ca(const struct dir *d, const char *name, const struct wr_uuid *id)
-{
-	struct wr_err e = WR_ERR_INIT;
-	struct wr_ca *ca = NULL;
-
-	if (wr_ca_new(d->fd, name, id, &e) < 0 || wr_ca_load(d->fd, name, &ca, &e) < 0)
-		fail_msg("%s", e.msg);
-	return ca;
-}
 
 /* A host: its certificate is made by `by`, made_at from now, and it trusts `trusts`. */
 struct host {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The fleet record: who belongs to the fleet, and whose keys count. */
+#include "base/hostport.h"
 #include "fleet/record/record_int.h"
 
 #define MAGIC_FLEET "WRF1"
@@ -169,25 +170,13 @@ get_name(struct wr_dec *d, const char *field, char out[64])
 static bool
 address_ok(const char *s)
 {
-	const char *port;
-	size_t host;
+	struct wr_hostport h;
 
-	if (*s == '[') {
-		host = strspn(s + 1, "0123456789abcdefABCDEF:.");
-		if (!host || s[1 + host] != ']')
-			return false;
-		port = s + 2 + host;
-	} else {
-		host = strspn(s, LOWER UPPER DIGITS ".-_");
-		if (!host || *s == '-')
-			return false;
-		port = s + host;
-	}
-	if (*port != ':' || !strchr("123456789", port[1]) || !port[1])
+	if (wr_hostport_split(s, &h) || h.port == 0)
 		return false;
-	port++;
-	return strspn(port, DIGITS) == strlen(port) && strlen(port) <= 5 &&
-	       strtoul(port, NULL, 10) <= 65535;
+	if (h.v6)
+		return strspn(h.host, DIGITS "abcdefABCDEF:.") == h.len;
+	return strspn(h.host, LOWER UPPER DIGITS ".-_") == h.len && *h.host != '-';
 }
 
 static void

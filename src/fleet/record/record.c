@@ -2,6 +2,7 @@
 /* Epochs, versions, and what is signed for one project: records, save records, settings, grants. */
 #include "fleet/record/record_int.h"
 
+#include "base/refname.h"
 #include "base/str.h"
 
 #define MAGIC_RECORD "WRE1"
@@ -66,6 +67,12 @@ wr_record_has(const struct wr_record *r, const struct wr_node_id *node)
 	const struct wr_member *m = wr_record_member(r, &node->id);
 
 	return m && m->node.inc == node->inc ? m : NULL;
+}
+
+const char *
+wr_role_name(enum wr_role role)
+{
+	return role == WR_ROLE_DATA ? "data" : role == WR_ROLE_WITNESS ? "witness" : "learner";
 }
 
 size_t
@@ -261,13 +268,6 @@ wr_save_rec_encode(const struct wr_save_rec *s, struct wr_buf *out)
 }
 
 /* One part of a ref's name, as git has it. */
-static bool
-part_ok(const char *s, size_t len)
-{
-	return len > 0 && len <= 250 && s[0] != '.' &&
-	       !(len >= 5 && memcmp(s + len - 5, ".lock", 5) == 0);
-}
-
 /*
  * A branch, a tag, or refs/warren/latest: what is replicated.  The rest of refs/warren is each
  * node's own, and a name from outside must not reach it.
@@ -277,7 +277,7 @@ ref_ok(const char *name, size_t len)
 {
 	static const char heads[] = "refs/heads/", tags[] = "refs/tags/",
 			  latest[] = "refs/warren/latest";
-	size_t i, start;
+	size_t start;
 
 	if (len == sizeof(latest) - 1 && memcmp(name, latest, len) == 0)
 		return true;
@@ -287,22 +287,7 @@ ref_ok(const char *name, size_t len)
 		start = sizeof(tags) - 1;
 	else
 		return false;
-	for (i = start; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-		char after = '\0';
-
-		if (i + 1 < len)
-			after = name[i + 1];
-		if (c <= ' ' || c == 0x7f || strchr("~^:?*[\\", c) || (c == '.' && after == '.') ||
-		    (c == '@' && after == '{'))
-			return false;
-		if (c != '/')
-			continue;
-		if (!part_ok(name + start, i - start))
-			return false;
-		start = i + 1;
-	}
-	return part_ok(name + start, len - start) && name[len - 1] != '.';
+	return wr_refname_ok(name + start, len - start);
 }
 
 static void

@@ -80,6 +80,7 @@ struct wr_node_id {
 bool wr_node_id_eq(const struct wr_node_id *a, const struct wr_node_id *b);
 
 enum wr_role { WR_ROLE_DATA = 1, WR_ROLE_WITNESS, WR_ROLE_LEARNER };
+const char *wr_role_name(enum wr_role role); /* data, witness, learner */
 struct wr_member {
 	struct wr_node_id node;
 	enum wr_role role;

@@ -302,6 +302,19 @@ wr_hist_new(const struct wr_hist *h, size_t **out, size_t *out_count)
 	*out_count = count;
 }
 
+const struct wr_id *
+wr_hist_beside(const struct wr_hist *h, const size_t *fresh, size_t fresh_at)
+{
+	const struct wr_hist_commit *best = NULL;
+
+	if (fresh_at > 0)
+		return &h->c[fresh[fresh_at - 1]].tree;
+	for (size_t i = 0; i < h->count; i++)
+		if (h->c[i].base && (!best || h->c[i].time > best->time))
+			best = &h->c[i];
+	return best ? &best->tree : NULL;
+}
+
 /* ---- trees beside trees ---- */
 
 struct wr_pair_set {

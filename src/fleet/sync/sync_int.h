@@ -129,6 +129,9 @@ struct wr_hist_commit *wr_hist_find(const struct wr_hist *h, const struct wr_id 
 /* Numbers of the target's commits that are new (receiver: in the quarantine), parents first;
  * *out is the caller's. */
 void wr_hist_new(const struct wr_hist *h, size_t **out, size_t *out_count);
+/* Which tree to put beside that of a new commit without parents: of the one before it among those
+ * (fresh, as wr_hist_new gave them), else the base's newest; NULL: none. */
+const struct wr_id *wr_hist_beside(const struct wr_hist *h, const size_t *fresh, size_t fresh_at);
 
 /* ---- closure.c: trees beside trees ---- */
 

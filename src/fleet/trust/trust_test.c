@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "fleet/trust/test_trust.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
@@ -23,23 +24,6 @@
 
 static const struct wr_uuid fleet = {FLEET};
 static const struct wr_node_id node = {{NODE}, 3};
-
-static struct wr_der
-der(const struct wr_buf *b)
-{
-	return (struct wr_der){b->p, b->len};
-}
-
-static struct wr_ca *
-new_ca(const struct dir *d, const char *name, const struct wr_uuid *id)
-{
-	struct wr_err e = WR_ERR_INIT;
-	struct wr_ca *ca = NULL;
-
-	if (wr_ca_new(d->fd, name, id, &e) < 0 || wr_ca_load(d->fd, name, &ca, &e) < 0)
-		fail_msg("%s", e.msg);
-	return ca;
-}
 
 /* A certificate of `node` for a new key; pem may be NULL. */
 static void

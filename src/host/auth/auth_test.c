@@ -5,6 +5,7 @@
 
 #include <signal.h>
 
+#include "base/test_ok.h"
 #include "fleet/trust/trust.h"
 #include "host/node/test_node.h"
 #include "sys/clock.h"
@@ -13,21 +14,6 @@
 static struct test_root hub_root, host_root;
 static struct wr_node *hub, *host;
 static struct wr_auth *hub_auth;
-
-#define ok(call)                                                                \
-	do {                                                                    \
-		struct wr_err ok_err = WR_ERR_INIT, *err = &ok_err;             \
-		if ((call) < 0)                                                 \
-			fail_msg("line %d: %s: %s", __LINE__, #call, err->msg); \
-	} while (0)
-#define refused(call, c, says)                                                                    \
-	do {                                                                                      \
-		struct wr_err no_err = WR_ERR_INIT, *err = &no_err;                               \
-		if ((call) != -1 || err->code != (c) ||                                           \
-		    !(strstr(err->msg, says) || strstr(err->hint, says)))                         \
-			fail_msg("line %d: %s: %d %s (%s)", __LINE__, #call, err->code, err->msg, \
-				 err->hint);                                                      \
-	} while (0)
 
 static int
 setup_node(void **state)

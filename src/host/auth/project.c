@@ -91,12 +91,6 @@ wr_auth_load(struct wr_auth *a, const struct wr_uuid *project, struct wr_member_
 	return wr_err_hint(err, REJOIN);
 }
 
-static const char *
-role_name(enum wr_role role)
-{
-	return role == WR_ROLE_DATA ? "data" : role == WR_ROLE_WITNESS ? "witness" : "learner";
-}
-
 static json_t *
 readable(const struct wr_auth *a, const struct wr_record *r)
 {
@@ -121,7 +115,7 @@ readable(const struct wr_auth *a, const struct wr_record *r)
 		wr_json_u64(e, "incarnation", m->node.inc);
 		wr_json_str(e, "name", f ? f->name : NULL);
 		wr_json_str(e, "dc", f ? f->dc : NULL);
-		wr_json_str(e, "role", role_name(m->role));
+		wr_json_str(e, "role", wr_role_name(m->role));
 		wr_json_bool(e, "writer", wr_node_id_eq(&m->node, &r->writer));
 	}
 	return o;

@@ -137,9 +137,9 @@ wr_life_work_store(struct wr_life *l, struct wr_err *err)
 	return 0;
 }
 
-int
-wr_life_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int source_fd,
-	     json_t **out_result, struct wr_err *err)
+static int
+run_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int tree_fd, int source_fd,
+	 json_t **out_result, struct wr_err *err)
 {
 	WR_SCOPED(wr_json_freep) json_t *own = args;
 	struct wr_task t = WR_TASK_INIT;
@@ -149,12 +149,27 @@ wr_life_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int source
 	t.uid = l->set.uid;
 	t.gid = l->set.gid;
 	t.args = own;
+	t.tree_fd = tree_fd;
 	t.source_fd = source_fd;
 	t.log_fd = STDERR_FILENO;
 	t.progress = on_progress;
 	t.ctx = l;
 	t.cancel = l->no_cancel ? NULL : &cancel;
 	return wr_task_run(&t, out_result, err);
+}
+
+int
+wr_life_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int source_fd,
+	     json_t **out_result, struct wr_err *err)
+{
+	return run_task(l, kind, args, -1, source_fd, out_result, err);
+}
+
+int
+wr_life_task_in(struct wr_life *l, enum wr_task_kind kind, json_t *args, int tree_fd,
+		json_t **out_result, struct wr_err *err)
+{
+	return run_task(l, kind, args, tree_fd, -1, out_result, err);
 }
 
 void
@@ -225,6 +240,15 @@ wr_life_unshadow(struct wr_life *l)
 	}
 	s->node.volume = NULL;
 	l->place.node = l->node;
+}
+
+bool
+wr_life_may_be_in(int parent_fd, const char *sub, const char *id)
+{
+	WR_SCOPED(wr_freep) char *path = wr_asprintf("%s/%s", sub, id);
+
+	return parent_fd >= 0 &&
+	       (faccessat(parent_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT);
 }
 
 int
@@ -586,8 +610,8 @@ tell_unopened(struct wr_life *l, const char *root, struct wr_err *why)
 {
 	struct wr_err err = WR_ERR_INIT;
 
-	if (l->node ||
-	    wr_node_open(strcmp(root, "-") ? root : NULL, WR_NODE_NO_VOLUMES, &l->node, &err) < 0)
+	if (l->node || wr_node_open(strcmp(root, "-") ? root : NULL,
+				    WR_NODE_NO_VOLUMES | WR_NODE_OF_DAEMON, &l->node, &err) < 0)
 		return;
 	l->op_fd = wr_opdir_open(l->node, &l->op, &err);
 	if (l->op_fd < 0 || store_result(l, NULL, why, wr_err_exit(why->code), &err) < 0)
@@ -649,7 +673,8 @@ open_request(struct wr_life *l, const char *root, const char *op, struct wr_err 
 
 	if (!wr_uuid_parse(op, &l->op))
 		return wr_err_set(err, WR_E_INVALID, "'%s' is no id of an operation", WR_Q(op));
-	if (wr_node_open(strcmp(root, "-") ? root : NULL, 0, &l->node, err) < 0)
+	if (wr_node_open(strcmp(root, "-") ? root : NULL, WR_NODE_OF_DAEMON | WR_NODE_SOME_VOLUMES,
+			 &l->node, err) < 0)
 		return -1;
 	l->op_fd = wr_opdir_open(l->node, &l->op, err);
 	if (l->op_fd < 0)
@@ -725,7 +750,9 @@ wr_life_main(int argc, char **argv)
 		return status;
 	}
 	if (!wr_op_cancellable(l.kind)) {
-		signal(SIGTERM, SIG_IGN);
+		/* A stop because the host goes down gives up its save when the time is over. */
+		if (!wr_life_arg_bool(&l, "comes_back"))
+			signal(SIGTERM, SIG_IGN);
 		l.no_cancel = true;
 	}
 	if (wr_oplog_begin(l.op_fd, "log", &log, &log_fd, &err) < 0 ||

@@ -14,6 +14,7 @@
 #include "host/auth/auth.h"
 #include "host/ident/ident.h"
 #include "host/life/life.h"
+#include "host/node/age.h"
 #include "host/quota/quota.h"
 #include "host/runner/runner.h"
 #include "host/task/task.h"
@@ -83,6 +84,9 @@ int wr_life_work_store(struct wr_life *l, struct wr_err *err);
 /* Run a task on the project; args is taken. source_fd -1: none. */
 int wr_life_task(struct wr_life *l, enum wr_task_kind kind, json_t *args, int source_fd,
 		 json_t **out_result, struct wr_err *err);
+/* The same, with this directory (borrowed) as the tree. */
+int wr_life_task_in(struct wr_life *l, enum wr_task_kind kind, json_t *args, int tree_fd,
+		    json_t **out_result, struct wr_err *err);
 /* {"schema","project","name","op","node","epoch","started",...}: a new reference. */
 json_t *wr_life_receipt(const struct wr_life *l, const char *schema);
 /* Processes of the project now. */
@@ -94,7 +98,16 @@ bool wr_life_runs(struct wr_life *l);
 bool wr_life_stays_wrong(const struct wr_status *before, enum wr_op_kind kind);
 /* The lock file of the project that conf_fd belongs to, for operations that were not handed one. */
 int wr_life_lock_conf(struct wr_life *l, int conf_fd, struct wr_err *err);
+/* Our own directory STAGE/ID below a volume's projects or repos (parent_fd, of which `where` is the
+ * name in messages): empty, and locked as long as *out_fd is open (op_create.c). */
+#define WR_LIFE_STAGE ".stage"
+int wr_life_stage_make(struct wr_life *l, int parent_fd, const char *where, int *out_fd,
+		       struct wr_err *err);
 int wr_life_fsync(int fd, const char *what, struct wr_err *err);
+/* parent_fd/SUB/ID, where parent_fd is of a volume's projects or repos. Also where that cannot be
+ * seen, so that nobody concludes that it is not there; but not on a volume that is missing, for
+ * which there is wr_node_missing. */
+bool wr_life_may_be_in(int parent_fd, const char *sub, const char *id);
 /* The place becomes one below these directories (both taken), for tree and repository on the real
  * volumes tree_vol and repo_vol; and back to the real ones. */
 void wr_life_shadow(struct wr_life *l, size_t tree_vol, int projects_fd, size_t repo_vol,
@@ -238,6 +251,10 @@ int wr_life_quota(struct wr_life *l, struct wr_quota *out, struct wr_quota_tree 
 		  struct wr_err *err);
 /* The working files' directory, empty, its user's; one that is there is fine. */
 int wr_life_make_tree(struct wr_life *l, struct wr_err *err);
+/* btrfs: a plain directory becomes a subvolume, while nothing runs (renew.c). If it cannot, nothing
+ * has changed and the error says why. */
+int wr_life_renew_tree(struct wr_life *l, struct wr_quota *q, const struct wr_quota_tree *t,
+		       struct wr_err *err);
 /* And away with it; absent is fine. *out_whole: in one piece, so nobody counted files. */
 int wr_life_remove_tree(struct wr_life *l, uint64_t *io_files, uint64_t *io_bytes, bool *out_whole,
 			struct wr_err *err);
@@ -245,6 +262,27 @@ int wr_life_remove_tree(struct wr_life *l, uint64_t *io_files, uint64_t *io_byte
  * denied. */
 void wr_life_set_limits(struct wr_life *l, bool runs, unsigned *out_deny, json_t *receipt);
 void wr_life_clear_limits(struct wr_life *l);
+/* What anything that runs as the project's user is denied. */
+unsigned wr_life_deny(struct wr_life *l);
+
+/* ---- scratch (scratch.c) ---- */
+
+/* Where it is, if the settings give some; NULL: there is none. Caller frees. */
+char *wr_life_scratch_path(const struct wr_life *l);
+/* Made, brought back, limited, or set aside, as the settings say; what fails is a warning. Member
+ * "scratch" of the receipt. runs: there are processes already. */
+void wr_life_scratch_ready(struct wr_life *l, bool runs, json_t *receipt);
+/* At a stop: without limits. */
+void wr_life_scratch_clear(struct wr_life *l);
+/* With its project into the trash, and back; none is fine. */
+int wr_life_scratch_to_trash(struct wr_life *l, struct wr_err *err);
+int wr_life_scratch_from_trash(struct wr_life *l, struct wr_err *err);
+/* Out of the trash for good. */
+int wr_life_scratch_purge(struct wr_life *l, uint64_t *io_files, uint64_t *io_bytes,
+			  struct wr_err *err);
+/* args: as of WR_TASK_CHOWN, borrowed. Member "scratch" of the receipt. */
+int wr_life_scratch_chown(struct wr_life *l, const json_t *args, json_t *receipt,
+			  struct wr_err *err);
 
 /* ---- presenting (present.c) ---- */
 

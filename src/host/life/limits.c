@@ -91,6 +91,9 @@ set_limits(struct wr_life *l, struct wr_quota *q, const struct wr_quota_tree *t,
 	    .inodes = q->caps.inodes ? wr_settings_u64(&l->set, "inodes") : 0};
 	uint32_t number;
 
+	/* Whoever works in a home that can be reached does so in the directory that it is now. */
+	if (!runs && !wr_life_presented(&l->place, &l->set) && wr_life_renew_tree(l, q, t, err) < 0)
+		return -1;
 	if (wr_quota_check_tree(q, t, &number, err) < 0 ||
 	    (number && mark_files(l, number, err) < 0))
 		return -1;
@@ -130,6 +133,15 @@ wr_life_set_limits(struct wr_life *l, bool runs, unsigned *out_deny, json_t *rec
 		wr_json_null(o, "limit");
 		wr_json_null(o, "used");
 	}
+}
+
+unsigned
+wr_life_deny(struct wr_life *l)
+{
+	WR_SCOPED(wr_quota_close) struct wr_quota q = WR_QUOTA_INIT;
+	struct wr_quota_tree t;
+
+	return wr_life_quota(l, &q, &t, NULL) < 0 ? 0 : wr_quota_deny(&q, l->set.exclusive);
 }
 
 void

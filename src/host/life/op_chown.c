@@ -7,8 +7,8 @@ wr_life_chown(struct wr_life *l, struct wr_err *err)
 {
 	WR_SCOPED(wr_json_freep) json_t *r = NULL;
 	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+	WR_SCOPED(wr_json_freep) json_t *args = NULL;
 	struct wr_life_mend mend;
-	json_t *args;
 
 	if (wr_life_begin(l, err) < 0 || wr_life_settle_work(l, &mend, err) < 0)
 		return NULL;
@@ -24,13 +24,14 @@ wr_life_chown(struct wr_life *l, struct wr_err *err)
 	wr_json_u64(args, "gid", l->set.gid);
 	if (wr_life_arg(l, "from_uid") || wr_life_arg_u64(l, "from_uid", UINT32_MAX) != UINT32_MAX)
 		wr_json_u64(args, "from_uid", wr_life_arg_u64(l, "from_uid", UINT32_MAX));
-	if (wr_life_task(l, WR_TASK_CHOWN, args, -1, &r, err) < 0) {
+	o = wr_life_receipt(l, "warren.chown/1");
+	if (wr_life_task(l, WR_TASK_CHOWN, json_incref(args), -1, &r, err) < 0 ||
+	    wr_life_scratch_chown(l, args, o, err) < 0) {
 		wr_err_wrap(err, "give the files of '%s' to uid %u", l->set.name, l->set.uid);
 		if (!err->hint[0])
 			wr_err_hint(err, "warren chown %s can be repeated", l->set.name);
 		return NULL;
 	}
-	o = wr_life_receipt(l, "warren.chown/1");
 	wr_life_merge(o, r);
 	if (json_array_size(wr_json_get_arr(r, "left")) > 0)
 		l->skipped = true;

@@ -23,7 +23,6 @@
 #include "sys/clock.h"
 #include "sys/fs.h"
 
-#define STAGE ".stage"
 #define TRASH ".trash"
 /* Two creators of one id, or a creator and one who clears up, meet for a moment only. */
 #define STAGE_TRIES 100
@@ -50,18 +49,18 @@ stage_lock(int stage_fd, const char *id, int *out_fd)
 	return 0;
 }
 
-/* Our own directory in projects/.stage or repos/.stage, empty and locked. */
-static int
-stage_make(struct wr_life *l, int parent_fd, const char *where, int *out_fd, struct wr_err *err)
+int
+wr_life_stage_make(struct wr_life *l, int parent_fd, const char *where, int *out_fd,
+		   struct wr_err *err)
 {
-	WR_SCOPED(wr_closep) int stage = wr_open_dir(parent_fd, STAGE);
+	WR_SCOPED(wr_closep) int stage = wr_open_dir(parent_fd, WR_LIFE_STAGE);
 	const struct timespec nap = {0, 20000000};
 
 	if (stage < 0)
-		return wr_err_sys(err, "open '%s/" STAGE "'", where);
+		return wr_err_sys(err, "open '%s/" WR_LIFE_STAGE "'", where);
 	for (unsigned i = 0; i < STAGE_TRIES; i++) {
 		if (mkdirat(stage, l->project.s, 0711) < 0 && errno != EEXIST)
-			return wr_err_sys(err, "make directory '%s/" STAGE "/%s'", where,
+			return wr_err_sys(err, "make directory '%s/" WR_LIFE_STAGE "/%s'", where,
 					  l->project.s);
 		if (stage_lock(stage, l->project.s, out_fd) == 0)
 			return wr_life_remove(l, *out_fd, l->project.s, NULL, NULL, err);
@@ -72,19 +71,11 @@ stage_make(struct wr_life *l, int parent_fd, const char *where, int *out_fd, str
 }
 
 static bool
-is_there(int dir_fd, const char *sub, const char *name)
-{
-	WR_SCOPED(wr_freep) char *path = *sub ? wr_asprintf("%s/%s", sub, name) : wr_strdup(name);
-
-	return faccessat(dir_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static bool
 known_anywhere(const struct wr_node *n, const char *id)
 {
 	for (size_t i = 0; i < n->volume_count; i++)
-		if (is_there(n->volume[i].repos_fd, "", id) ||
-		    is_there(n->volume[i].repos_fd, TRASH, id))
+		if (wr_life_may_be_in(n->volume[i].repos_fd, ".", id) ||
+		    wr_life_may_be_in(n->volume[i].repos_fd, TRASH, id))
 			return true;
 	return false;
 }
@@ -97,24 +88,31 @@ sweep_one(struct wr_life *l, const struct wr_volume *v, int stage_fd, bool trees
 {
 	WR_SCOPED(wr_closep) int held = -1;
 	struct wr_err why = WR_ERR_INIT;
+	bool purged;
 
 	if (stage_lock(stage_fd, id->s, &held) != 0)
+		return;
+	/* That of a renewal: its project's next start knows what to do with it. */
+	if (trees && known_anywhere(l->node, id->s) && wr_life_may_be_in(held, ".", id->s))
 		return;
 	wr_log(WR_LOG_NOTICE, "removing what a create of %s left behind", id->s);
 	if (trees && !known_anywhere(l->node, id->s)) {
 		struct wr_work w;
 		WR_SCOPED(wr_freep) char *record = wr_asprintf("control/%s", id->s);
 
-		if (wr_work_load(l->node, id, &w, &why) < 0 || w.deleted || w.purged) {
+		if (wr_work_load(l->node, id, &w, &why) < 0 || (w.deleted && !w.purged)) {
 			wr_log(WR_LOG_WARNING, "%s is left alone: it has a tombstone", id->s);
 			return;
 		}
+		purged = w.purged; /* then what lies here was left by a renewal before that */
 		wr_work_fini(&w);
-		if (wr_life_remove(l, v->projects_fd, id->s, NULL, NULL, &why) < 0) {
+		if (!purged && wr_life_remove(l, v->projects_fd, id->s, NULL, NULL, &why) < 0) {
 			wr_log_err(WR_LOG_WARNING, "clear up", &why);
 			return;
 		}
-		(void)unlinkat(l->node->state_fd, record, 0); /* empty, as if it were not there */
+		/* Empty, as if it were not there. */
+		if (!purged)
+			(void)unlinkat(l->node->state_fd, record, 0);
 	}
 	if (wr_life_remove(l, stage_fd, id->s, NULL, NULL, &why) < 0)
 		wr_log_err(WR_LOG_WARNING, "clear up", &why); /* the next create tries again */
@@ -123,7 +121,7 @@ sweep_one(struct wr_life *l, const struct wr_volume *v, int stage_fd, bool trees
 static void
 sweep_dir(struct wr_life *l, const struct wr_volume *v, bool trees)
 {
-	int fd = wr_open_dir(trees ? v->projects_fd : v->repos_fd, STAGE);
+	int fd = wr_open_dir(trees ? v->projects_fd : v->repos_fd, WR_LIFE_STAGE);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *e;
 
@@ -140,9 +138,12 @@ sweep_dir(struct wr_life *l, const struct wr_volume *v, bool trees)
 	closedir(d);
 }
 
+/* Not with a volume missing: what lies here may belong to a repository there. */
 static void
 sweep(struct wr_life *l)
 {
+	if (wr_node_missing(l->node, NULL) < 0)
+		return;
 	for (size_t i = 0; i < l->node->volume_count; i++) {
 		sweep_dir(l, &l->node->volume[i], false);
 		sweep_dir(l, &l->node->volume[i], true);
@@ -165,9 +166,9 @@ pick_volume(struct wr_life *l, size_t *out, struct wr_err *err)
 
 		if (want && (!strcmp(want, v->id.s) || !strcmp(want, v->path))) {
 			*out = i;
-			return 0;
+			return v->fd >= 0 ? 0 : wr_node_missing(l->node, err);
 		}
-		if (wr_room_look(v, &room, NULL) == 0 && room.free > best &&
+		if (v->fd >= 0 && wr_room_look(v, &room, NULL) == 0 && room.free > best &&
 		    wr_mark_of(&l->node->config, &room, WR_MARK_NONE) == WR_MARK_NONE) {
 			best = room.free;
 			*out = i;
@@ -302,8 +303,8 @@ stage_open(struct wr_life *l, size_t vol, struct wr_err *err)
 	WR_SCOPED(wr_closep) int trees = -1;
 	WR_SCOPED(wr_closep) int repos = -1;
 
-	if (stage_make(l, v->projects_fd, v->path, &trees, err) < 0 ||
-	    stage_make(l, v->repos_fd, v->path, &repos, err) < 0)
+	if (wr_life_stage_make(l, v->projects_fd, v->path, &trees, err) < 0 ||
+	    wr_life_stage_make(l, v->repos_fd, v->path, &repos, err) < 0)
 		return -1;
 	wr_life_shadow(l, vol, trees, vol, repos);
 	trees = repos = -1;
@@ -317,7 +318,7 @@ stage_drop(struct wr_life *l, const struct wr_volume *v)
 	struct wr_err why = WR_ERR_INIT;
 
 	for (size_t i = 0; i < WR_ARRAY_LEN(parents); i++) {
-		WR_SCOPED(wr_closep) int stage = wr_open_dir(parents[i], STAGE);
+		WR_SCOPED(wr_closep) int stage = wr_open_dir(parents[i], WR_LIFE_STAGE);
 
 		if (stage >= 0 && wr_life_remove(l, stage, l->project.s, NULL, NULL, &why) < 0)
 			wr_log_err(WR_LOG_WARNING, "stage", &why); /* the next create removes it */

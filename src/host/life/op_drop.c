@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "fleet/rules/drop.h"
-#include "sys/clock.h"
 
 /* Where the refs lead, as control puts it into what it has proved. */
 static int
@@ -134,7 +133,7 @@ wr_life_drop(struct wr_life *l, struct wr_err *err)
 		wr_life_crash(l, "given-up");
 		/* DURABLE: from here on nothing is received into it, and undelete finds it. */
 		l->work.deleted = true;
-		l->work.deleted_at = wr_clock_wall().s;
+		l->work.deleted_at = wr_age_stamp(l->node);
 		if (wr_life_work_store(l, err) < 0)
 			return NULL;
 	}
@@ -144,7 +143,9 @@ wr_life_drop(struct wr_life *l, struct wr_err *err)
 	if (wr_life_to_trash(l, err) < 0)
 		return NULL;
 	undo = wr_asprintf("warren undelete %s", l->project.s);
-	wr_json_time(o, "trash_until", l->work.deleted_at + (int64_t)l->node->config.trash_keep);
+	wr_json_time(o, "trash_until",
+		     l->work.deleted_at +
+			 (int64_t)wr_age_span(l->node, l->node->config.trash_keep));
 	wr_json_str(o, "undo", undo);
 	return wr_steal(&o);
 }

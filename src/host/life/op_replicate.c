@@ -63,6 +63,28 @@ wr_life_replicate_op(struct wr_life *l, struct wr_err *err)
 	return wr_steal(&o);
 }
 
+/* Work that nobody saved, in the files of a copy whose tip did not move: this node wrote it until
+ * another took over, and may be no member any more, so that nothing will ever be pushed to it. */
+static int
+put_aside(struct wr_life *l, const struct wr_tip *tip, struct wr_life_brought *out,
+	  struct wr_err *err)
+{
+	WR_SCOPED(wr_life_saved_fini) struct wr_life_saved s = {0};
+	struct wr_err why = WR_ERR_INIT;
+
+	if (!l->copy || !l->work.dirty || !wr_life_on_line(l, tip))
+		return 0;
+	if (wr_life_protect(l, NULL, &s, &why) < 0) {
+		if (why.code == WR_E_NOT_FOUND)
+			return 0; /* there are none */
+		*err = why;
+		return -1;
+	}
+	l->skipped = !s.whole;
+	snprintf(out->salvaged, sizeof(out->salvaged), "%s", s.snapshot);
+	return wr_life_clean(l, &s, err);
+}
+
 json_t *
 wr_life_update(struct wr_life *l, struct wr_err *err)
 {
@@ -83,7 +105,9 @@ wr_life_update(struct wr_life *l, struct wr_err *err)
 	wr_json_null(o, "salvaged");
 	wr_json_null(o, "restored");
 	if (wr_life_settle_work(l, &mend, err) < 0 || wr_life_inspect(l, &tip, err) < 0 ||
-	    wr_life_bring_up(l, &tip, &b, err) < 0)
+	    put_aside(l, &tip, &b, err) < 0)
+		return NULL;
+	if (!b.salvaged[0] && wr_life_bring_up(l, &tip, &b, err) < 0)
 		return NULL;
 	if (b.salvaged[0])
 		wr_json_str(o, "salvaged", b.salvaged);

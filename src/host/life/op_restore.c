@@ -127,7 +127,7 @@ expire_safeties(struct wr_life *l)
 		return;
 	args = json_object();
 	wr_json_str(args, "prefix", "before-");
-	wr_json_i64(args, "expire_before", wr_clock_wall().s - (int64_t)keep);
+	wr_json_i64(args, "expire_before", wr_clock_wall().s - (int64_t)wr_age_span(l->node, keep));
 	if (wr_life_task(l, WR_TASK_TAG, args, -1, NULL, &why) < 0)
 		wr_log_err(WR_LOG_WARNING, "old safety tags", &why); /* next time */
 }

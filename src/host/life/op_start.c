@@ -2,6 +2,8 @@
 /* start: files at the tip, home presented, processes running. Each step may be repeated. */
 #include "host/life/life_int.h"
 
+#include <unistd.h>
+
 #include "base/log.h"
 #include "sys/fs.h"
 
@@ -26,6 +28,7 @@ make_env(struct wr_life *l, bool with_token)
 	WR_SCOPED(wr_freep) const char *const *own = NULL;
 	size_t own_count = wr_settings_list(&l->set, "env", &own), n = 0;
 	const char *socket = getenv("WARREN_SOCKET");
+	WR_SCOPED(wr_freep) char *scratch = wr_life_scratch_path(l);
 	char **env = NULL;
 
 	for (size_t i = 0; i < own_count; i++)
@@ -34,6 +37,8 @@ make_env(struct wr_life *l, bool with_token)
 	add_env(
 	    &env, &n,
 	    wr_asprintf("WARREN_URL=unix:%s", socket && *socket ? socket : l->node->socket_path));
+	if (scratch)
+		add_env(&env, &n, wr_asprintf("WARREN_SCRATCH=%s", scratch));
 	if (with_token && l->token)
 		add_env(&env, &n, wr_asprintf("WARREN_TOKEN=%s", l->token));
 	return env;
@@ -62,6 +67,7 @@ wr_life_hook(struct wr_life *l, const char *program, struct wr_err *err)
 	for (char **e = env; *e; e++)
 		wr_json_add_str(list, *e);
 	wr_json_u64(args, "timeout", wr_settings_u64(&l->set, "hook_timeout"));
+	wr_json_u64(args, "deny", wr_life_deny(l));
 	if (wr_life_task(l, WR_TASK_HOOK, args, -1, NULL, err) < 0)
 		return wr_err_wrap(err, "hook '%s'", WR_Q(program));
 	return 0;
@@ -87,7 +93,8 @@ furnish(struct wr_life *l, json_t *receipt)
 		else
 			wr_json_u64(receipt, "skel", wr_json_get_u64(r, "copied", 0));
 	}
-	if (*link) {
+	/* Where nobody serves histories it would lead nowhere. */
+	if (*link && faccessat(l->node->run_fd, "history", F_OK, 0) == 0) {
 		json_t *args = json_object();
 		WR_SCOPED(wr_freep)
 		char *target = wr_asprintf("%s/history/%s", l->node->run_path, l->project.s);
@@ -249,6 +256,7 @@ wr_life_do_start(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		return -1;
 	furnish(l, receipt);
 	know_account(l, receipt);
+	wr_life_scratch_ready(l, runs, receipt); /* before the limits of the uid, which has both */
 	wr_life_set_limits(l, runs, &deny, receipt);
 	wr_life_step(l, "present_home");
 	if (wr_life_present(l, err) < 0)

@@ -32,6 +32,8 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 {
 	/* The files of a copy that nobody touched are some snapshot's already. */
 	bool with_saves = !wr_life_arg_bool(l, "no_save") && !(l->copy && !l->work.dirty), mended;
+	bool host_ends = wr_life_arg_bool(l, "comes_back");
+	uint64_t grace = wr_settings_u64(&l->set, "stop_timeout");
 	WR_SCOPED(wr_life_saved_fini) struct wr_life_saved first = {0}, last = {0};
 	struct wr_runner_stopped ended = {0};
 	struct wr_runner_status run;
@@ -48,14 +50,14 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 	if (l->before.active && l->node->config.hook_stopping &&
 	    wr_life_hook(l, l->node->config.hook_stopping, &why) < 0)
 		wr_life_warn(l, "%s", why.msg);
-	if (with_saves && mended && run.processes > 0) {
+	if (with_saves && mended && run.processes > 0 && !host_ends) {
 		(void)save(l, receipt, &first); /* so that the last one, with nobody working, is
 						   short */
 		wr_life_crash(l, "first_save");
 	}
 	wr_life_step(l, "stop_processes");
 	if (wr_runner_stop(l->node, &l->project, l->set.uid, l->set.exclusive && l->node->root_mode,
-			   wr_settings_u64(&l->set, "stop_timeout"), &ended, err) < 0)
+			   WR_MIN(grace, wr_life_arg_u64(l, "grace", grace)), &ended, err) < 0)
 		return wr_err_wrap(err, "end the processes of '%s'", l->set.name);
 	wr_json_bool(receipt, "stopped", true);
 	wr_json_u64(receipt, "processes", ended.processes);
@@ -66,6 +68,7 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		return -1;
 	wr_life_crash(l, "unmounted");
 	wr_life_clear_limits(l);
+	wr_life_scratch_clear(l);
 	if (wr_account_drop(l->node, &l->set, false, &why) < 0)
 		wr_life_warn(l, "account: %s", why.msg);
 	if (l->held)
@@ -75,6 +78,8 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 			     l->set.name);
 	if (!with_saves || !mended)
 		return 0;
+	if (host_ends)
+		l->no_cancel = false;
 	/* Clean only by a save that began when nothing could write any more. */
 	if (save(l, receipt, &last)) {
 		if (last.latest)
@@ -84,8 +89,11 @@ wr_life_do_stop(struct wr_life *l, json_t *receipt, struct wr_err *err)
 		l->skipped = l->skipped || !last.whole;
 		if (wr_life_clean(l, &last, &why) < 0)
 			wr_life_warn(l, "%s", why.msg);
-		if (!l->copy && (wr_life_note_save(l, last.refs, last.scan_started, &why) < 0 ||
-				 wr_life_replicate(l, receipt, WR_REPLICATE_WAIT_S, &why) < 0))
+		if (!l->copy &&
+		    (wr_life_note_save(l, last.refs, last.scan_started, &why) < 0 ||
+		     wr_life_replicate(l, receipt,
+				       wr_life_arg_u64(l, "replicate_wait", WR_REPLICATE_WAIT_S),
+				       &why) < 0))
 			wr_life_warn(l, "replicate: %s", why.msg);
 	}
 	return 0;

@@ -51,6 +51,8 @@ wr_life_to_trash(struct wr_life *l, struct wr_err *err)
 	if (repos < 0 || move_if(tv->projects_fd, trees, l->project.s, err) < 0)
 		return -1;
 	wr_life_crash(l, "tree");
+	if (wr_life_scratch_to_trash(l, err) < 0)
+		return -1;
 	/* Before the last step: asked again, all of it is done again. */
 	if (wr_account_drop(l->node, &l->set, true, &why) < 0)
 		wr_life_warn(l, "account: %s", why.msg);
@@ -82,7 +84,7 @@ wr_life_delete(struct wr_life *l, struct wr_err *err)
 	}
 	if (!l->work.deleted) {
 		l->work.deleted = true;
-		l->work.deleted_at = wr_clock_wall().s;
+		l->work.deleted_at = wr_age_stamp(l->node);
 		if (wr_life_work_store(l, err) < 0)
 			return NULL;
 	}
@@ -96,7 +98,9 @@ wr_life_delete(struct wr_life *l, struct wr_err *err)
 		return NULL;
 	}
 	undo = wr_asprintf("warren undelete %s", l->project.s);
-	wr_json_time(o, "trash_until", l->work.deleted_at + (int64_t)l->node->config.trash_keep);
+	wr_json_time(o, "trash_until",
+		     l->work.deleted_at +
+			 (int64_t)wr_age_span(l->node, l->node->config.trash_keep));
 	wr_json_str(o, "undo", undo);
 	return wr_steal(&o);
 }
@@ -109,14 +113,6 @@ struct trashed {
 	bool live;       /* the repository is (still, or again) in repos/ */
 };
 
-static bool
-is_in(int parent_fd, const char *sub, const char *id)
-{
-	WR_SCOPED(wr_freep) char *path = wr_asprintf("%s/%s", sub, id);
-
-	return faccessat(parent_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 static struct trashed
 find(struct wr_life *l)
 {
@@ -125,14 +121,14 @@ find(struct wr_life *l)
 	for (size_t i = 0; i < l->node->volume_count; i++) {
 		const struct wr_volume *v = &l->node->volume[i];
 
-		if (!t.repo && is_in(v->repos_fd, TRASH, l->project.s)) {
+		if (!t.repo && wr_life_may_be_in(v->repos_fd, TRASH, l->project.s)) {
 			t.repo = true;
 			t.repo_vol = i;
-		} else if (!t.repo && is_in(v->repos_fd, ".", l->project.s)) {
+		} else if (!t.repo && wr_life_may_be_in(v->repos_fd, ".", l->project.s)) {
 			t.live = true;
 			t.repo_vol = i;
 		}
-		if (!t.tree && is_in(v->projects_fd, TRASH, l->project.s)) {
+		if (!t.tree && wr_life_may_be_in(v->projects_fd, TRASH, l->project.s)) {
 			t.tree = true;
 			t.tree_vol = i;
 		}
@@ -140,6 +136,13 @@ find(struct wr_life *l)
 	if (!t.tree)
 		t.tree_vol = t.repo_vol;
 	return t;
+}
+
+/* Half of it may lie on a volume that is not there. */
+static bool
+parts_missing(const struct wr_life *l, const struct trashed *t, struct wr_err *err)
+{
+	return (!t->tree || (!t->repo && !t->live)) && wr_node_missing(l->node, err) < 0;
 }
 
 /* The place becomes the one in the trash, its lock is taken. */
@@ -182,6 +185,8 @@ wr_life_undelete(struct wr_life *l, struct wr_err *err)
 	const struct wr_volume *rv = &l->node->volume[t.repo_vol];
 	struct wr_status s = {.state = WR_ST_STOPPED, .when = l->started, .epoch = 1};
 
+	if (parts_missing(l, &t, err))
+		return NULL;
 	if (!t.repo && !t.live) {
 		not_deleted(l, err);
 		return NULL;
@@ -201,6 +206,8 @@ wr_life_undelete(struct wr_life *l, struct wr_err *err)
 	    move_if(l->shadow.volume[0].projects_fd, tv->projects_fd, l->project.s, err) < 0)
 		return NULL;
 	wr_life_crash(l, "tree");
+	if (wr_life_scratch_from_trash(l, err) < 0)
+		return NULL;
 	if (t.repo && move_if(l->shadow.volume[1].repos_fd, rv->repos_fd, l->project.s, err) < 0)
 		return NULL;
 	wr_life_crash(l, "moved");
@@ -220,7 +227,8 @@ wr_life_undelete(struct wr_life *l, struct wr_err *err)
 static int
 too_early(struct wr_life *l, struct wr_err *err)
 {
-	int64_t until = l->work.deleted_at + (int64_t)l->node->config.trash_keep;
+	int64_t until =
+	    l->work.deleted_at + (int64_t)wr_age_span(l->node, l->node->config.trash_keep);
 
 	if (wr_life_arg_bool(l, "now") || l->work.purged || wr_clock_wall().s >= until)
 		return 0;
@@ -259,6 +267,8 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 
 	if (wr_work_load(l->node, &l->project, &l->work, err) < 0)
 		return NULL;
+	if (parts_missing(l, &t, err))
+		return NULL;
 	if (t.live || !l->work.deleted) {
 		if (!t.live)
 			not_deleted(l, err);
@@ -290,6 +300,8 @@ wr_life_purge(struct wr_life *l, struct wr_err *err)
 	if (wr_life_disown(l, err) < 0)
 		return NULL;
 	wr_life_step(l, "purge");
+	if (wr_life_scratch_purge(l, &files, &bytes, err) < 0)
+		return NULL;
 	if (wr_life_remove_tree(l, &files, &bytes, &whole, err) < 0)
 		return NULL;
 	wr_life_crash(l, "tree");

@@ -66,7 +66,7 @@ move_refs(struct wr_life *l, const struct wr_save_rec *to, const struct wr_buf *
 	save = wr_base64(b.p, b.len);
 	wr_json_str(args, "save_b64", save);
 	wr_json_str(args, "held_b64", had);
-	wr_json_u64(args, "floor_s", l->node->config.replica_floor);
+	wr_age_floor(l->node, args);
 	if (side->side)
 		wr_json_str(args, "side", side->side_name);
 	return wr_life_task(l, WR_TASK_OPEN, args, -1, NULL, err);

@@ -285,11 +285,10 @@ tell_worker(struct receive *r, json_t *taken, struct wr_err *err)
 static int
 install(struct receive *r, const struct wr_buf *held, struct wr_err *err)
 {
-	const struct wr_config *c = &r->life.node->config;
 	json_t *o = json_object(), *go = wr_json_object(o, "commit");
 	WR_SCOPED(wr_freep) char *save = held->len ? wr_base64(held->p, held->len) : NULL;
 
-	wr_json_u64(go, "floor_s", c->replica_floor);
+	wr_age_floor(r->life.node, go);
 	wr_json_bool(go, "refs", r->sides);
 	/* Before they are there: control looks for those that are here alone, and sends them to the
 	 * writer. */
@@ -503,7 +502,8 @@ open_all(struct receive *r, const char *root, struct wr_err *err)
 	struct wr_record e;
 	struct stat st;
 
-	if (wr_node_open(strcmp(root, "-") ? root : NULL, 0, &r->life.node, err) < 0 ||
+	if (wr_node_open(strcmp(root, "-") ? root : NULL, WR_NODE_OF_DAEMON | WR_NODE_SOME_VOLUMES,
+			 &r->life.node, err) < 0 ||
 	    wr_auth_open(r->life.node, &r->auth, err) < 0)
 		return -1;
 	if (fstat(ENVELOPE_FD, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > WR_MSG_BYTES)

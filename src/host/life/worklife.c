@@ -401,8 +401,8 @@ save(struct wr_life *l, const char *tag_name, struct wr_life_saved *out, struct 
 	wr_json_bool(args, "latest", latest);
 	if (l->auth) {
 		weed = wr_json_object(args, "weed");
-		wr_json_i64(weed, "side_s", WR_SIDES_AGE_S);
-		wr_json_i64(weed, "floor_s", (int64_t)l->node->config.replica_floor);
+		wr_json_i64(weed, "side_s", (int64_t)wr_age_span(l->node, WR_SIDES_AGE_S));
+		wr_age_floor(l->node, weed);
 	}
 	if (tag_name && !latest)
 		wr_json_str(args, "tag", tag_name);

@@ -108,6 +108,10 @@ enum kind {
 	  "directory of the unified hierarchy for projects' processes; auto: find one; none") \
 	X("work", "rate", SIZE, work_rate, "0", 0, 0,                                         \
 	  "bytes per second that one save or restore reads or writes; 0: as fast as it goes") \
+	X("work", "shutdown_save", SPAN, work_shutdown_save, "1min", 0, 240,                  \
+	  "how long the host's shutdown waits for projects to be ended and saved; never")     \
+	X("work", "idle", SPAN, work_idle, "2min", 1, 86400,                                  \
+	  "a look at what a project takes at which nothing moved for that long is given up")  \
 	X("front", "idle", SPAN, front_idle, "60s", 1, 0,                                     \
 	  "a user's front that nobody talks to ends after this time")
 

@@ -16,6 +16,7 @@ static const char *const kind_dir[] = {
     [WR_FLAG_SIDES] = "sides",
     [WR_FLAG_DAMAGED] = "damaged",
     [WR_FLAG_ASKED] = "asked",
+    [WR_FLAG_PLAIN] = "plain",
 };
 
 /* Below STATE. */

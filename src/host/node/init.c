@@ -475,7 +475,7 @@ wr_node_init(const struct wr_node_init *o, json_t **out_receipt, struct wr_err *
 		return -1;
 	if (o->root && make_path(o->root, 0755, err) < 0)
 		return -1;
-	if (wr_node_paths(n, o->root, err) < 0 || check_rights(n, err) < 0)
+	if (wr_node_paths(n, o->root, 0, err) < 0 || check_rights(n, err) < 0)
 		return -1;
 	path = volume_path(n, o->volume, o->allow_root_fs, err);
 	if (!path || make_state(n, err) < 0 || begin_node(n, &lock, err) < 0)

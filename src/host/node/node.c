@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/ini.h"
 #include "base/str.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -83,8 +84,40 @@ wr_node_arg(const struct wr_node *n)
 
 /* ---- places and identity ---- */
 
+#define KEPT_CONFIG "warren.conf"
+
 int
-wr_node_paths(struct wr_node *n, const char *root, struct wr_err *err)
+wr_config_keep(const struct wr_node *n, struct wr_err *err)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_read_file(AT_FDCWD, n->config_path, WR_INI_MAX, &b, &why) == 0)
+		return wr_replace_file(n->run_fd, KEPT_CONFIG, b.p, b.len, 0600, err);
+	if (why.code == WR_E_NOT_FOUND) /* all is as it is by default */
+		return wr_replace_file(n->run_fd, KEPT_CONFIG, "", 0, 0600, err);
+	if (err)
+		*err = why;
+	return -1;
+}
+
+static int
+read_config(struct wr_node *n, unsigned flags, struct wr_err *err)
+{
+	WR_SCOPED(wr_freep) char *kept = wr_asprintf("%s/" KEPT_CONFIG, n->run_path);
+	struct wr_err why = WR_ERR_INIT;
+
+	if (wr_config_load(n->config_path, &n->config, &why) == 0 ||
+	    ((flags & WR_NODE_OF_DAEMON) && access(kept, F_OK) == 0 &&
+	     wr_config_load(kept, &n->config, NULL) == 0))
+		return 0;
+	if (err)
+		*err = why;
+	return -1;
+}
+
+int
+wr_node_paths(struct wr_node *n, const char *root, unsigned flags, struct wr_err *err)
 {
 	if (root) {
 		n->root = realpath(root, NULL);
@@ -98,7 +131,7 @@ wr_node_paths(struct wr_node *n, const char *root, struct wr_err *err)
 		n->state_path = wr_strdup(SYSTEM_STATE);
 		n->run_path = wr_strdup(SYSTEM_RUN);
 	}
-	if (wr_config_load(n->config_path, &n->config, err) < 0)
+	if (read_config(n, flags, err) < 0)
 		return -1;
 	n->socket_path = n->config.listen_socket ? wr_strdup(n->config.listen_socket)
 						 : wr_asprintf("%s/warren.sock", n->run_path);
@@ -426,10 +459,39 @@ wr_volume_open(const struct wr_node *n, struct wr_volume *v, struct wr_err *err)
 	if (v->fd < 0)
 		return -1;
 	v->projects_fd = open_part(v, "projects", err);
-	if (v->projects_fd < 0)
+	if (v->projects_fd >= 0)
+		v->repos_fd = open_part(v, "repos", err);
+	if (v->repos_fd >= 0)
+		return 0;
+	wr_closep(&v->projects_fd);
+	wr_closep(&v->fd);
+	return -1;
+}
+
+int
+wr_node_missing(const struct wr_node *n, struct wr_err *err)
+{
+	for (size_t i = 0; i < n->volume_count; i++) {
+		struct wr_volume v = {.path = wr_strdup(n->volume[i].path),
+				      .fd = -1,
+				      .projects_fd = -1,
+				      .repos_fd = -1};
+		int rc;
+
+		if (n->volume[i].fd >= 0) {
+			wr_volume_fini(&v);
+			continue;
+		}
+		v.id = n->volume[i].id;
+		rc = wr_volume_open(n, &v, err);
+		if (rc == 0) /* it has come this moment */
+			wr_err_set(err, WR_E_BUSY, "volume '%s' was not there", WR_Q(v.path));
+		else /* "not found" is what is said of projects */
+			wr_err_recode(err, WR_E_FAILED);
+		wr_volume_fini(&v);
 		return -1;
-	v->repos_fd = open_part(v, "repos", err);
-	return v->repos_fd < 0 ? -1 : 0;
+	}
+	return 0;
 }
 
 int
@@ -513,8 +575,9 @@ wr_node_open(const char *root, unsigned flags, struct wr_node **out, struct wr_e
 	WR_SCOPED(node_freep) struct wr_node *n = wr_node_new();
 	bool volumes = !(flags & WR_NODE_NO_VOLUMES);
 	struct wr_err why = WR_ERR_INIT;
+	size_t there = 0;
 
-	if (wr_node_paths(n, root, err) < 0 || open_state(n, err) < 0)
+	if (wr_node_paths(n, root, flags, err) < 0 || open_state(n, err) < 0)
 		return -1;
 	if (wr_node_json_load(n, &why) < 0) {
 		if (why.code == WR_E_NOT_FOUND)
@@ -528,9 +591,14 @@ wr_node_open(const char *root, unsigned flags, struct wr_node **out, struct wr_e
 	if (find_user(n, volumes, err) < 0)
 		return -1;
 	open_run(n, volumes);
-	for (size_t i = 0; volumes && i < n->volume_count; i++)
-		if (wr_volume_open(n, &n->volume[i], err) < 0)
+	for (size_t i = 0; volumes && i < n->volume_count; i++) {
+		if (wr_volume_open(n, &n->volume[i], err) == 0)
+			there++;
+		else if (!(flags & WR_NODE_SOME_VOLUMES))
 			return -1;
+	}
+	if (volumes && !there)
+		return -1;
 	*out = wr_steal(&n);
 	return 0;
 }

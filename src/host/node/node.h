@@ -13,6 +13,7 @@
  *   RUN/warren.sock   RUN/run/ID.json (keepers)
  *   VOLUME/volume.json {"format":1,"min_reader":1,"id","node","reserve"}   VOLUME/reserve,
  * reserve.d VOLUME/projects/{ID,.stage,.trash}   VOLUME/repos/{ID,.trash}
+ *   VOLUME/scratch/{ID,.trash,.gone}
  * repos/ID/conf/{settings,state}.json, lock
  */
 #ifndef WR_NODE_H
@@ -62,10 +63,12 @@ struct wr_config {
 	char *volume_quota;      /* [volume] quota = auto | btrfs | prjquota | none */
 	uint32_t volume_mark[3]; /* [volume] marks = 85,92,97: percent, ascending; see room.h */
 	char *hook_started,
-	    *hook_stopping;  /* [hooks] started, stopping: absolute paths of programs; NULL: none */
-	char *cgroup;        /* [runner] cgroup = auto | none | /path */
-	uint64_t work_rate;  /* [work] rate = 0: bytes/s of one save or restore, 0: no bound */
-	uint64_t front_idle; /* [front] idle = 60s: then the front of a user ends */
+	    *hook_stopping; /* [hooks] started, stopping: absolute paths of programs; NULL: none */
+	char *cgroup;       /* [runner] cgroup = auto | none | /path */
+	uint64_t work_idle; /* [work] idle = 2min */
+	uint64_t work_rate; /* [work] rate = 0: bytes/s of one save or restore, 0: no bound */
+	uint64_t work_shutdown_save; /* [work] shutdown_save = 1min: for all projects; 0: none */
+	uint64_t front_idle;         /* [front] idle = 60s: then the front of a user ends */
 };
 /* Every key with its text form, default, help: for `config get`, the man page and the test that
  * compares them. */
@@ -157,12 +160,23 @@ int wr_volume_add(struct wr_node *n, const char *path, bool allow_root_fs, json_
 
 enum wr_node_flag {
 	WR_NODE_NO_VOLUMES = 1, /* do not look at the volumes (clients) */
+	/* For a process of a daemon that runs: where warren.conf is wrong by now, as it was when
+	 * that daemon read it last. */
+	WR_NODE_OF_DAEMON = 2,
+	/* For those who work on one project: a volume that is not there has descriptors of -1.
+	 * Nothing may be concluded from what is not found then (wr_node_missing). */
+	WR_NODE_SOME_VOLUMES = 4,
 };
 /* WR_E_NOT_FOUND with the hint `warren init`. A volume whose sentinel is missing (not mounted?),
  * unreadable, of another node or of a newer format is an error that names the volume and what to
  * do; nothing is ever made there. */
 int wr_node_open(const char *root, unsigned flags, struct wr_node **out, struct wr_err *err);
 void wr_node_close(struct wr_node *n);
+/* By a daemon that has just read it: its parts go by this copy, RUN/warren.conf, should somebody
+ * break the file. */
+int wr_config_keep(const struct wr_node *n, struct wr_err *err);
+/* 0: all volumes are there. -1: err says which is not, and what helps. */
+int wr_node_missing(const struct wr_node *n, struct wr_err *err);
 /* Check the sentinels again (a volume unmounted under us). */
 int wr_node_check_volumes(struct wr_node *n, struct wr_err *err);
 /* Changes of node.json: read again under STATE/node.lock, so that none of another process is lost;
@@ -204,7 +218,8 @@ struct wr_place_of {
 	}
 void wr_place_of_fini(struct wr_place_of *p);
 /* Find on which volumes it lies. WR_E_NOT_FOUND if no volume has repos/ID. A tree may be missing:
- * then tree_vol = repo_vol. */
+ * then tree_vol = repo_vol; but what is missing while a volume is, lies there: that volume's error.
+ */
 int wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of *out,
 		     struct wr_err *err);
 /* Do other nodes' objects still go onto its volume?  p NULL or not found: is there a volume that
@@ -229,6 +244,30 @@ int wr_settings_store(struct wr_place_of *p, const struct wr_settings *s, struct
  */
 int wr_settings_admit(const struct wr_node *n, const struct wr_settings *s,
 		      const struct wr_settings *have, struct wr_err *err);
+
+/* ---- scratch (scratch.c) ---- */
+
+enum wr_scratch_part {
+	WR_SCRATCH_LIVE = 0,
+	WR_SCRATCH_TRASH, /* set aside: a start here may bring it back */
+	WR_SCRATCH_GONE,  /* nobody does, it is to be removed */
+};
+/* The directory in which projects have theirs: descriptor or -1 with err (WR_E_NOT_FOUND: nobody
+ * has any there). make: that of a volume where there is none yet. */
+int wr_scratch_dir(const struct wr_volume *v, enum wr_scratch_part part, bool make,
+		   struct wr_err *err);
+/* Is there one, and on which volume? */
+bool wr_scratch_find(const struct wr_node *n, const struct wr_uuid *id, enum wr_scratch_part part,
+		     size_t *out_vol);
+/* Is there nothing in it? False also where that cannot be seen. */
+bool wr_scratch_is_empty(const struct wr_volume *v, const struct wr_uuid *id);
+/* VOLUME/scratch/ID; caller frees. */
+char *wr_scratch_path(const struct wr_volume *v, const struct wr_uuid *id);
+/* Durably. WR_E_NOT_FOUND: it is not there (any more); WR_E_EXISTS: there is one already. */
+int wr_scratch_move(const struct wr_volume *v, const struct wr_uuid *id, enum wr_scratch_part from,
+		    enum wr_scratch_part to, struct wr_err *err);
+/* When it came into the trash; 0: it is not there. */
+int64_t wr_scratch_since(const struct wr_volume *v, const struct wr_uuid *id);
 
 /* ---- conf/state.json (statefile.c) ---- */
 
@@ -305,6 +344,7 @@ enum wr_flag {
 	WR_FLAG_SIDES = 1, /* side branches may lie here that no other node has */
 	WR_FLAG_DAMAGED,   /* the copy was found damaged, see below */
 	WR_FLAG_ASKED,     /* a hub may keep a name for it that this node asked for */
+	WR_FLAG_PLAIN,     /* its files could not be brought into a subvolume: when, and why */
 };
 bool wr_flag_is(struct wr_node *n, enum wr_flag kind, const struct wr_uuid *project);
 /* Durable. What it holds is replaced. */

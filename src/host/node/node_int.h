@@ -23,8 +23,8 @@ struct wr_short wr_now_text(void);
 
 /* As node.json says it; who owns repositories is looked up by name, or is a number. */
 int wr_node_user(const char *user, uid_t *out_uid, gid_t *out_gid, struct wr_err *err);
-/* Fill root and the paths below it. config is read on the way. */
-int wr_node_paths(struct wr_node *n, const char *root, struct wr_err *err);
+/* Fill root and the paths below it. config is read on the way; flags as of wr_node_open. */
+int wr_node_paths(struct wr_node *n, const char *root, unsigned flags, struct wr_err *err);
 /* node.json of an open state_fd. WR_E_NOT_FOUND. Volumes get path and id, descriptors -1. */
 int wr_node_json_load(struct wr_node *n, struct wr_err *err);
 int wr_node_json_store(const struct wr_node *n, struct wr_err *err);

@@ -615,6 +615,51 @@ test_places(void **state)
 	wr_node_close(n);
 }
 
+/* Nothing is concluded from what is not found while a volume is missing. */
+static void
+test_places__volume_missing(void **state)
+{
+	WR_SCOPED(wr_freep) char *second = wr_asprintf("%s/v2", t.dir);
+	WR_SCOPED(wr_freep) char *sentinel = wr_asprintf("%s/volume.json", second);
+	WR_SCOPED(wr_freep) char *kept = wr_asprintf("%s/kept", t.dir);
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_node *n = test_node_new(&t);
+	struct wr_place_of p = WR_PLACE_OF_INIT;
+	struct wr_uuid here, split;
+
+	(void)state;
+	assert_ok(wr_volume_add(n, second, true, NULL, &err), &err);
+	wr_uuid_new(&here);
+	wr_uuid_new(&split);
+	assert_int_equal(mkdirat(n->volume[0].repos_fd, here.s, 0700), 0);
+	assert_int_equal(mkdirat(n->volume[0].projects_fd, here.s, 0700), 0);
+	assert_int_equal(mkdirat(n->volume[0].repos_fd, split.s, 0700), 0);
+	assert_int_equal(mkdirat(n->volume[1].projects_fd, split.s, 0700), 0);
+	assert_int_equal(wr_node_missing(n, &err), 0);
+	wr_node_close(n);
+
+	assert_int_equal(rename(sentinel, kept), 0);
+	assert_int_equal(wr_node_open(t.root, 0, &n, &err), -1);
+	assert_ok(wr_node_open(t.root, WR_NODE_SOME_VOLUMES, &n, &err), &err);
+	assert_int_equal(n->volume[1].fd, -1);
+	assert_ok(wr_place_of_find(n, &here, &p, &err), &err);
+	assert_int_equal(wr_place_of_find(n, &split, &p, &err), -1);
+	assert_int_equal(err.code, WR_E_FAILED);
+	assert_non_null(strstr(err.msg, second));
+	wr_node_close(n);
+
+	assert_int_equal(rename(kept, sentinel), 0);
+	assert_ok(wr_node_open(t.root, WR_NODE_SOME_VOLUMES, &n, &err), &err);
+	assert_ok(wr_place_of_find(n, &split, &p, &err), &err);
+	assert_int_equal(p.tree_vol, 1);
+	/* Nor from a volume that is there and does not tell. */
+	assert_true(dup2(open(sentinel, O_RDONLY | O_CLOEXEC), n->volume[1].projects_fd) >= 0);
+	assert_int_equal(wr_place_of_find(n, &split, &p, &err), -1);
+	assert_int_equal(err.code, WR_E_FAILED);
+	assert_non_null(strstr(err.msg, second));
+	wr_node_close(n);
+}
+
 static void
 test_lock(void **state)
 {
@@ -678,6 +723,7 @@ run_all(void)
 	    NODE_TEST(test_volume_remounted),
 	    NODE_TEST(test_volume_add),
 	    NODE_TEST(test_places),
+	    NODE_TEST(test_places__volume_missing),
 	    NODE_TEST(test_lock),
 	};
 

@@ -16,19 +16,29 @@ wr_place_of_fini(struct wr_place_of *p)
 	wr_closep(&p->conf_fd);
 }
 
-/* Which of the volumes has part_fd/ID: 0 none, 1 one (in *out), 2 several. */
+/* Which of the volumes has part_fd/ID: 0 none, 1 one (in *out), 2 several; -1: a volume that is
+ * there does not tell. */
 static int
-find_volume(const struct wr_node *n, const char *id, bool repos, size_t *out)
+find_volume(const struct wr_node *n, const char *id, bool repos, size_t *out, struct wr_err *err)
 {
 	int found = 0;
 
 	for (size_t i = n->volume_count; i-- > 0;) {
 		const struct wr_volume *v = &n->volume[i];
+		const int part = repos ? v->repos_fd : v->projects_fd;
 		struct stat st;
 
-		if (fstatat(repos ? v->repos_fd : v->projects_fd, id, &st, AT_SYMLINK_NOFOLLOW) <
-			0 ||
-		    !S_ISDIR(st.st_mode))
+		if (part < 0)
+			continue;
+		if (fstatat(part, id, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			if (errno == ENOENT)
+				continue;
+			wr_err_sys(err, "look for project %s on volume '%s'", id, v->path);
+			wr_err_recode(err,
+				      WR_E_FAILED); /* "not found" is what is said of projects */
+			return -1;
+		}
+		if (!S_ISDIR(st.st_mode))
 			continue;
 		*out = i;
 		found = found ? 2 : 1;
@@ -45,11 +55,15 @@ wr_place_of_find(struct wr_node *n, const struct wr_uuid *id, struct wr_place_of
 
 	p.node = n;
 	p.id = *id;
-	repos = find_volume(n, id->s, true, &p.repo_vol);
+	repos = find_volume(n, id->s, true, &p.repo_vol, err);
+	p.tree_vol = p.repo_vol;
+	trees = repos < 0 ? -1 : find_volume(n, id->s, false, &p.tree_vol, err);
+	if (trees < 0)
+		return -1;
+	if ((repos == 0 || trees == 0) && wr_node_missing(n, err) < 0)
+		return -1;
 	if (repos == 0)
 		return wr_err_set(err, WR_E_NOT_FOUND, "no volume holds a project %s", id->s);
-	p.tree_vol = p.repo_vol;
-	trees = find_volume(n, id->s, false, &p.tree_vol);
 	if (repos > 1 || trees > 1) {
 		wr_err_set(err, WR_E_CORRUPT, "the %s of project %s lie on several volumes",
 			   repos > 1 ? "repositories" : "working files", id->s);
@@ -109,7 +123,7 @@ is_below(const struct wr_volume *v, unsigned percent)
 {
 	struct wr_room r;
 
-	return wr_room_look(v, &r, NULL) == 0 && r.permille < percent * 10;
+	return v->fd >= 0 && wr_room_look(v, &r, NULL) == 0 && r.permille < percent * 10;
 }
 
 uint64_t

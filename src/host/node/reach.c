@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 
+#include "base/hostport.h"
 #include "base/str.h"
 
 static bool
@@ -61,20 +62,13 @@ take_host(const char *s, size_t len, char host[WR_HOST_SIZE])
 bool
 wr_hostport_parse(const char *s, char host[WR_HOST_SIZE], uint16_t *out_port)
 {
-	const char *colon = strrchr(s, ':');
-	size_t len = colon ? (size_t)(colon - s) : 0;
-	uint64_t port;
+	struct wr_hostport h;
 	bool v6;
 
-	if (!colon || wr_parse_u64(colon + 1, &port, NULL) < 0 || port == 0 || port > UINT16_MAX)
+	if (wr_hostport_split(s, &h) || h.port == 0 || !take_host(h.host, h.len, host) ||
+	    (h.v6 && (!is_address(host, &v6) || !v6)))
 		return false;
-	if (len > 2 && s[0] == '[' && s[len - 1] == ']') {
-		if (!take_host(s + 1, len - 2, host) || !is_address(host, &v6) || !v6)
-			return false;
-	} else if (!take_host(s, len, host) || strchr(host, ':')) {
-		return false; /* without brackets nobody knows where the port begins */
-	}
-	*out_port = (uint16_t)port;
+	*out_port = h.port;
 	return true;
 }
 

@@ -284,12 +284,12 @@ number_of(const struct wr_quota_tree *t, uint64_t *out, struct wr_err *err)
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return wr_err_sys(err, "open the working files of project %s", t->id.s);
 	if (st.st_ino != BTRFS_FIRST_FREE_OBJECTID) {
-		wr_err_set(err, WR_E_UNSUPPORTED,
-			   "the working files of project %s are no subvolume", t->id.s);
-		return wr_err_hint(err,
-				   "save and stop it, move VOLUME/projects/%s away, start it: "
-				   "then its files come back as one",
-				   t->id.s);
+		wr_err_set(err, WR_E_UNSUPPORTED, "the %s of project %s %s no subvolume",
+			   t->scratch ? "scratch" : "working files", t->id.s,
+			   t->scratch ? "is" : "are");
+		return wr_err_hint(
+		    err, t->scratch ? "empty it, then stop and start the project"
+				    : "stop it and start it: then they are brought into one");
 	}
 	if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &a) < 0)
 		return wr_err_sys(err, "ask for the number of a subvolume");
@@ -323,6 +323,15 @@ check_tree(struct wr_quota *q, const struct wr_quota_tree *t, uint32_t *out_numb
 
 	(void)out_number;
 	return q->caps.bytes ? number_of(t, &number, err) : 0;
+}
+
+static bool
+wants_new_tree(const struct wr_quota_tree *t)
+{
+	struct wr_err why = WR_ERR_INIT;
+	uint64_t number;
+
+	return number_of(t, &number, &why) < 0 && why.code == WR_E_UNSUPPORTED;
 }
 
 /* Those a user has made inside of it, however deep: each is found before those within it. */
@@ -462,22 +471,65 @@ take_where(void *ctx, const struct key *k, const uint8_t *data, size_t len)
 	return 1;
 }
 
-/* The inode of a directory; 0: none. */
-static uint64_t
-inode_of(int fd, const char *name)
+/* A directory of trees of ours; dir 0: it is not there. */
+struct home {
+	uint64_t tree, dir;
+	bool live; /* what lies there may be active */
+};
+
+static int
+home_of(int projects_fd, const char *name, bool live, struct home *out, struct wr_err *err)
 {
+	struct btrfs_ioctl_ino_lookup_args here = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
+	WR_SCOPED(wr_closep) int fd = wr_open_dir(projects_fd, name);
 	struct stat st;
 
-	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : st.st_ino;
+	*out = (struct home){.live = live};
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || fstat(fd, &st) < 0 || ioctl(fd, BTRFS_IOC_INO_LOOKUP, &here) < 0)
+		return wr_err_sys(err, "ask for the number of a subvolume");
+	out->tree = here.treeid;
+	out->dir = st.st_ino;
+	return 0;
+}
+
+#define HOMES 4
+
+/* Working files, scratch (host/node/scratch.c) and the trash of both; what is gone from scratch
+ * lost its limit before. */
+static int
+homes_of(int projects_fd, struct home out[HOMES], struct wr_err *err)
+{
+	static const struct {
+		const char *name;
+		bool live;
+	} part[HOMES] = {
+	    {".", true}, {".trash", false}, {"../scratch", true}, {"../scratch/.trash", false}};
+
+	for (size_t i = 0; i < HOMES; i++)
+		if (home_of(projects_fd, part[i].name, part[i].live, &out[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+static const struct home *
+home_find(const struct where *w, const struct home home[HOMES])
+{
+	for (size_t i = 0; i < HOMES; i++)
+		if (home[i].dir && home[i].tree == w->parent && home[i].dir == w->dir)
+			return &home[i];
+	return NULL;
 }
 
 static bool
-may_keep(const struct where *w, uint64_t projects, const struct wr_quota_owner *all, size_t count)
+may_keep(const struct where *w, const struct home *h, const struct wr_quota_owner *all,
+	 size_t count)
 {
 	const struct wr_quota_owner *o;
 	struct wr_uuid id;
 
-	if (w->dir != projects || !wr_uuid_parse(w->name, &id))
+	if (!h->live || !wr_uuid_parse(w->name, &id))
 		return false;
 	o = wr_quota_owner_find(all, count, &id);
 	return o && o->active;
@@ -489,18 +541,17 @@ clear_all(struct wr_quota *q, const struct wr_quota_owner *all, size_t count, si
 {
 	const struct key from = {0, OURS(0), BTRFS_QGROUP_LIMIT_KEY};
 	const struct key to = {0, OURS(NUMBER_MASK), BTRFS_QGROUP_LIMIT_KEY};
-	const uint64_t projects = inode_of(q->fd, "."), trash = inode_of(q->fd, ".trash");
-	struct btrfs_ioctl_ino_lookup_args here = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
 	WR_SCOPED(ids_fini) struct ids group = {0};
+	struct home home[HOMES];
 
-	if (ioctl(q->fd, BTRFS_IOC_INO_LOOKUP, &here) < 0)
-		return wr_err_sys(err, "ask for the number of a subvolume");
-	if (search(q->fd, BTRFS_QUOTA_TREE_OBJECTID, &from, &to, take_ours, &group, err) < 0)
+	if (homes_of(q->fd, home, err) < 0 ||
+	    search(q->fd, BTRFS_QUOTA_TREE_OBJECTID, &from, &to, take_ours, &group, err) < 0)
 		return -1;
 	for (size_t i = 0; i < group.count; i++) {
 		const uint64_t number = group.id[i] & NUMBER_MASK;
 		const struct key first = {number, 0, BTRFS_ROOT_BACKREF_KEY};
 		const struct key last = {number, UINT64_MAX, BTRFS_ROOT_BACKREF_KEY};
+		const struct home *h;
 		struct wr_quota_usage u;
 		struct where w = {0};
 
@@ -511,8 +562,8 @@ clear_all(struct wr_quota *q, const struct wr_quota_owner *all, size_t count, si
 			continue;
 		}
 		/* Other volumes may lie on the same file system. */
-		if (w.parent != here.treeid || (w.dir != projects && w.dir != trash) ||
-		    may_keep(&w, projects, all, count))
+		h = home_find(&w, home);
+		if (!h || may_keep(&w, h, all, count))
 			continue;
 		if (usage_of(q, number, &u, err) < 0)
 			return -1;
@@ -529,6 +580,7 @@ const struct wr_quota_driver wr_quota_btrfs = {
     .name = "btrfs",
     .make_tree = make_tree,
     .check_tree = check_tree,
+    .wants_new_tree = wants_new_tree,
     .remove_tree = remove_tree,
     .set = set,
     .usage = usage,

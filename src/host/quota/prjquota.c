@@ -100,7 +100,7 @@ make_tree(struct wr_quota *q, const struct wr_quota_tree *t, mode_t mode, struct
 	WR_SCOPED(wr_closep) int fd = -1;
 	uint32_t number;
 
-	if (wr_projid_of(q->state_fd, &t->id, true, &number, err) < 0)
+	if (wr_projid_of(q->state_fd, &t->id, t->scratch, true, &number, err) < 0)
 		return -1;
 	if (mkdirat(t->parent_fd, t->id.s, mode) < 0)
 		return wr_err_sys(err, "make directory '%s'", t->id.s);
@@ -119,8 +119,9 @@ check_tree(struct wr_quota *q, const struct wr_quota_tree *t, uint32_t *out_numb
 	uint32_t number;
 
 	if (fd < 0 || ioctl(fd, FS_IOC_FSGETXATTR, &x) < 0)
-		return wr_err_sys(err, "look at the working files of project %s", t->id.s);
-	if (wr_projid_of(q->state_fd, &t->id, true, &number, err) < 0)
+		return wr_err_sys(err, "look at the %s of project %s",
+				  t->scratch ? "scratch" : "working files", t->id.s);
+	if (wr_projid_of(q->state_fd, &t->id, t->scratch, true, &number, err) < 0)
 		return -1;
 	if (x.fsx_projid != number || !(x.fsx_xflags & FS_XFLAG_PROJINHERIT))
 		*out_number = number;
@@ -139,6 +140,48 @@ put(const struct wr_quota *q, unsigned type, uint32_t id, const struct wr_quota_
 	return call(q->fd, Q_SETQUOTA, type, id, &b);
 }
 
+/* The uid has both trees, so its limit goes with that of the working files. */
+static bool
+with_uid(const struct wr_quota *q, const struct wr_quota_tree *t)
+{
+	return q->user && t->exclusive && t->uid && !t->scratch;
+}
+
+/* What it may have beside the working files: the limit of its scratch, or what lies there, set
+ * aside, without one. */
+static int
+beside(const struct wr_quota *q, const struct wr_quota_tree *t, struct wr_quota_limits *out,
+       struct wr_err *err)
+{
+	struct if_dqblk b = {0};
+	uint32_t number;
+
+	*out = (struct wr_quota_limits){0};
+	if (wr_projid_of(q->state_fd, &t->id, true, false, &number, err) < 0)
+		return -1;
+	if (!number)
+		return 0;
+	if (call(q->fd, Q_GETQUOTA, PRJQUOTA, number, &b) < 0)
+		return errno == ENOENT ? 0 : wr_err_sys(err, "ask for number %u", number);
+	out->bytes = b.dqb_bhardlimit ? b.dqb_bhardlimit * UNIT : b.dqb_curspace;
+	out->inodes = b.dqb_ihardlimit ? b.dqb_ihardlimit : b.dqb_curinodes;
+	return 0;
+}
+
+static int
+put_uid(const struct wr_quota *q, const struct wr_quota_tree *t,
+	const struct wr_quota_limits *limits, struct wr_err *err)
+{
+	struct wr_quota_limits l;
+
+	if (beside(q, t, &l, err) < 0)
+		return -1;
+	l.bytes = limits->bytes ? limits->bytes + l.bytes : 0;
+	l.inodes = limits->inodes ? limits->inodes + l.inodes : 0;
+	return put(q, USRQUOTA, t->uid, &l) < 0 ? wr_err_sys(err, "limit uid %u", (unsigned)t->uid)
+						: 0;
+}
+
 static int
 set(struct wr_quota *q, const struct wr_quota_tree *t, const struct wr_quota_limits *limits,
     struct wr_err *err)
@@ -146,13 +189,28 @@ set(struct wr_quota *q, const struct wr_quota_tree *t, const struct wr_quota_lim
 	const bool any = limits->bytes || limits->inodes;
 	uint32_t number;
 
-	if (wr_projid_of(q->state_fd, &t->id, any, &number, err) < 0)
+	if (wr_projid_of(q->state_fd, &t->id, t->scratch, any, &number, err) < 0)
 		return -1;
 	/* Number 0 is everyone's. */
 	if (number && put(q, PRJQUOTA, number, limits) < 0)
 		return wr_err_sys(err, "limit number %u", number);
-	if (q->user && t->exclusive && t->uid && put(q, USRQUOTA, t->uid, limits) < 0)
-		return wr_err_sys(err, "limit uid %u", (unsigned)t->uid);
+	return with_uid(q, t) ? put_uid(q, t, limits, err) : 0;
+}
+
+/* Does the uid's limit still fit to those of the trees? */
+static int
+compare_uid(const struct wr_quota *q, const struct wr_quota_tree *t, struct wr_quota_usage *out,
+	    struct wr_err *err)
+{
+	struct wr_quota_limits l;
+	struct if_dqblk b = {0};
+
+	if (beside(q, t, &l, err) < 0)
+		return -1;
+	if (call(q->fd, Q_GETQUOTA, USRQUOTA, t->uid, &b) < 0 && errno != ENOENT)
+		return wr_err_sys(err, "ask for uid %u", (unsigned)t->uid);
+	out->uneven = b.dqb_bhardlimit != (out->limit_bytes + l.bytes + UNIT - 1) / UNIT ||
+		      b.dqb_ihardlimit != (out->limit_inodes ? out->limit_inodes + l.inodes : 0);
 	return 0;
 }
 
@@ -163,7 +221,7 @@ usage(struct wr_quota *q, const struct wr_quota_tree *t, struct wr_quota_usage *
 	struct if_dqblk b = {0};
 	uint32_t number;
 
-	if (wr_projid_of(q->state_fd, &t->id, false, &number, err) < 0)
+	if (wr_projid_of(q->state_fd, &t->id, t->scratch, false, &number, err) < 0)
 		return -1;
 	if (!number)
 		return 0;
@@ -175,7 +233,7 @@ usage(struct wr_quota *q, const struct wr_quota_tree *t, struct wr_quota_usage *
 	out->inodes = b.dqb_curinodes;
 	out->limit_bytes = b.dqb_bhardlimit * UNIT;
 	out->limit_inodes = b.dqb_ihardlimit;
-	return 0;
+	return out->limit_bytes && with_uid(q, t) ? compare_uid(q, t, out, err) : 0;
 }
 
 static int

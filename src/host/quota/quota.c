@@ -156,6 +156,12 @@ wr_quota_check_tree(struct wr_quota *q, const struct wr_quota_tree *t, uint32_t 
 	return q->driver->check_tree ? q->driver->check_tree(q, t, out_number, err) : 0;
 }
 
+bool
+wr_quota_wants_new_tree(struct wr_quota *q, const struct wr_quota_tree *t)
+{
+	return q->caps.bytes && q->driver->wants_new_tree && q->driver->wants_new_tree(t);
+}
+
 int
 wr_quota_remove_tree(struct wr_quota *q, const struct wr_quota_tree *t, bool *out_gone,
 		     uint64_t *out_bytes, struct wr_err *err)
@@ -174,7 +180,8 @@ wr_quota_set(struct wr_quota *q, const struct wr_quota_tree *t,
 	if (!q->caps.bytes)
 		return 0;
 	if (q->driver->set(q, t, limits, err) < 0)
-		return wr_err_wrap(err, "limit the working files of project %s", t->id.s);
+		return wr_err_wrap(err, "limit the %s of project %s",
+				   t->scratch ? "scratch" : "working files", t->id.s);
 	return 0;
 }
 
@@ -212,7 +219,7 @@ wr_quota_tend(struct wr_quota *q, const struct wr_quota_tree *t, uint64_t disk, 
 	if (wr_quota_usage(q, t, out, err) < 0)
 		return -1;
 	l.bytes = wr_quota_next(disk, out->limit_bytes, out->bytes);
-	if (l.bytes == out->limit_bytes && l.inodes == out->limit_inodes)
+	if (l.bytes == out->limit_bytes && l.inodes == out->limit_inodes && !out->uneven)
 		return 0;
 	if (wr_quota_set(q, t, &l, err) < 0)
 		return -1;

@@ -8,8 +8,8 @@
  *              is, beside it, the uid, if it is the project's alone and the mount has usrquota.
  *   none       nothing is enforced, and what is used is not known here.
  *
- * The numbers of trees: STATE/projid/NUMBER -> ID, symbolic links, numbers from 2^30 to 2^31 - 1.
- * A number is given to one project for ever.
+ * The numbers of trees: STATE/projid/NUMBER -> ID, or ID.scratch, symbolic links, numbers from 2^30
+ * to 2^31 - 1. A number is given to one project for ever.
  *
  * A limit is set while a project is active, and only then.  It is disk + grace, until the grace was
  * used and left again: then it is disk, up to the next start.  The limit itself tells which of the
@@ -65,6 +65,7 @@ struct wr_quota_tree {
 	int parent_fd; /* the tree is parent_fd/ID */
 	uid_t uid;
 	bool exclusive;
+	bool scratch; /* the project's second one: counted and limited apart */
 };
 
 /* An empty directory, of which all that comes into it is counted. */
@@ -75,6 +76,9 @@ int wr_quota_make_tree(struct wr_quota *q, const struct wr_quota_tree *t, mode_t
  * WR_E_UNSUPPORTED: it cannot be limited as it is; the hint says what helps. */
 int wr_quota_check_tree(struct wr_quota *q, const struct wr_quota_tree *t, uint32_t *out_number,
 			struct wr_err *err);
+/* Can it be limited only once its files lie in a tree of wr_quota_make_tree?  (btrfs: a plain
+ * directory.) False where limits are not kept at all. */
+bool wr_quota_wants_new_tree(struct wr_quota *q, const struct wr_quota_tree *t);
 /* Before a tree is removed: limits go, and where it can go at once it is gone then; *out_bytes is
  * what it took. Absent is fine. */
 int wr_quota_remove_tree(struct wr_quota *q, const struct wr_quota_tree *t, bool *out_gone,
@@ -90,6 +94,7 @@ int wr_quota_clear(struct wr_quota *q, const struct wr_quota_tree *t, struct wr_
 struct wr_quota_usage {
 	uint64_t bytes, inodes;             /* inodes: 0 where caps say that they are not counted */
 	uint64_t limit_bytes, limit_inodes; /* as the file system has them; 0: none */
+	bool uneven; /* what is limited beside them (a uid) does not fit to them */
 };
 /* As of the file system's last commit, on btrfs. WR_E_UNSUPPORTED: nobody counts. */
 int wr_quota_usage(struct wr_quota *q, const struct wr_quota_tree *t, struct wr_quota_usage *out,

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/quota/quota_int.h"
@@ -62,7 +63,7 @@ bail(const struct wr_err *err)
 
 static struct {
 	char dir[4096];
-	int dir_fd, projects_fd, state_fd;
+	int dir_fd, projects_fd, scratch_fd, state_fd;
 	struct wr_quota q;
 } at;
 
@@ -82,7 +83,9 @@ make_place(const char *dir, const char *driver)
 	if (mkdirat(at.dir_fd, "projects", 0755) < 0 || mkdirat(at.dir_fd, "state", 0700) < 0 ||
 	    (at.projects_fd = wr_open_dir(at.dir_fd, "projects")) < 0 ||
 	    (at.state_fd = wr_open_dir(at.dir_fd, "state")) < 0 ||
-	    mkdirat(at.projects_fd, ".trash", 0755) < 0 || chdir(projects) < 0) {
+	    mkdirat(at.projects_fd, ".trash", 0755) < 0 ||
+	    mkdirat(at.dir_fd, "scratch", 0755) < 0 ||
+	    (at.scratch_fd = wr_open_dir(at.dir_fd, "scratch")) < 0 || chdir(projects) < 0) {
 		wr_err_sys(&err, "set up '%s'", at.dir);
 		bail(&err);
 	}
@@ -98,25 +101,32 @@ remove_all(void)
 		printf("# '%s' is left behind\n", at.dir);
 }
 
+static void
+make_tree(const struct wr_quota_tree *t)
+{
+	struct wr_err err = WR_ERR_INIT;
+	int fd;
+
+	if (wr_quota_make_tree(&at.q, t, 0700, &err) < 0)
+		bail(&err);
+	fd = wr_open_dir(t->parent_fd, t->id.s);
+	if (fd < 0 || fchown(fd, t->uid, t->uid) < 0) {
+		wr_err_sys(&err, "give a tree to its user");
+		bail(&err);
+	}
+	close(fd);
+}
+
 /* Each has a user of its own: what he has elsewhere may count as well. */
 static struct wr_quota_tree
 new_tree(void)
 {
 	static uid_t last = UID_FIRST;
 	struct wr_quota_tree t = {.parent_fd = at.projects_fd, .exclusive = true};
-	struct wr_err err = WR_ERR_INIT;
-	int fd;
 
 	t.uid = ++last;
 	wr_uuid_new(&t.id);
-	if (wr_quota_make_tree(&at.q, &t, 0700, &err) < 0)
-		bail(&err);
-	fd = wr_open_dir(t.parent_fd, t.id.s);
-	if (fd < 0 || fchown(fd, t.uid, t.uid) < 0) {
-		wr_err_sys(&err, "give a tree to its user");
-		bail(&err);
-	}
-	close(fd);
+	make_tree(&t);
 	return t;
 }
 
@@ -158,6 +168,14 @@ use(const struct wr_quota_tree *t)
 	if (wr_quota_usage(&at.q, t, &u, &err) < 0)
 		printf("# %s\n", err.msg);
 	return u;
+}
+
+/* XFS gives back what was removed a moment later. */
+static void
+settle(const struct wr_quota_tree *t, uint64_t most)
+{
+	for (unsigned i = 0; i < 500 && use(t).bytes > most; i++)
+		(void)nanosleep(&(struct timespec){0, 20000000}, NULL);
 }
 
 /* ---- as the project's user ---- */
@@ -536,6 +554,55 @@ all_cleared(void)
 	drop_tree(&c);
 }
 
+/* A project's scratch is its user's as well, and is counted apart. */
+static void
+scratch_apart(void)
+{
+	struct wr_quota_tree t = new_tree(), s = t;
+	struct wr_quota_owner list[] = {{t.id, t.uid, true, true}};
+	WR_SCOPED(wr_freep) char *dir = wr_asprintf("../scratch/%s", t.id.s);
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_quota_usage u;
+	struct shared got;
+	size_t n = 0;
+
+	s.parent_fd = at.scratch_fd;
+	s.scratch = true;
+	make_tree(&s);
+	done(limit(&s, LIMIT / 2, 100, &err), &err, "scratch is limited");
+	done(limit(&t, LIMIT, 100, &err), &err, "and the files beside it");
+	got = as(s.uid, dir, 0, fill, LIMIT);
+	ok(full(got.error) && got.bytes <= LIMIT / 2 && got.bytes + SLACK >= LIMIT / 2,
+	   "scratch ends at its own limit");
+	got = as(t.uid, t.id.s, 0, fill, LIMIT + MIB);
+	ok(full(got.error) && got.bytes <= LIMIT && got.bytes + SLACK >= LIMIT,
+	   "the files have all of theirs");
+	u = use(&s);
+	ok(u.bytes <= LIMIT / 2 && u.limit_bytes == LIMIT / 2 && use(&t).bytes > LIMIT / 2,
+	   "each is told apart");
+	/* Its limit is raised while both are in use, as settings do. */
+	(void)wr_quota_tend(&at.q, &s, LIMIT, 1000, &u, &err);
+	(void)wr_quota_tend(&at.q, &t, LIMIT, 1000, &u, &err);
+	got = as(s.uid, dir, 0, fill_more, LIMIT / 4);
+	ok(got.error == 0, "raised, there is room");
+	done(wr_quota_clear_all(&at.q, list, WR_ARRAY_LEN(list), &n, &err), &err,
+	     "where limits of others are cleared");
+	ok(use(&s).limit_bytes == wr_quota_hard(LIMIT) && use(&t).limit_bytes, "both stay");
+	list[0].active = false;
+	done(wr_quota_clear_all(&at.q, list, WR_ARRAY_LEN(list), &n, &err), &err,
+	     "of a project that is inactive");
+	ok(use(&s).limit_bytes == 0 && use(&t).limit_bytes == 0 && n >= 2, "both go");
+	/* Set aside it lies there without a limit, and takes nothing from the files. */
+	(void)as(s.uid, dir, 0, fill_more, LIMIT);
+	(void)as(t.uid, t.id.s, 0, remove_fill, 0);
+	settle(&t, SLACK);
+	done(limit(&t, LIMIT, 100, &err), &err, "scratch that nobody limits");
+	got = as(t.uid, t.id.s, 0, fill, LIMIT - SLACK);
+	ok(got.error == 0, "leaves the files their room");
+	drop_tree(&s);
+	drop_tree(&t);
+}
+
 static void
 grace_closes(void)
 {
@@ -554,7 +621,7 @@ grace_closes(void)
 	u = use(&t);
 	ok(wr_quota_grace(disk, u.limit_bytes) == WR_GRACE_USED, "it is in use");
 	(void)as(t.uid, t.id.s, 0, remove_fill, 0);
-	(void)use(&t);
+	settle(&t, disk);
 	(void)wr_quota_tend(&at.q, &t, disk, 1000, &u, &err);
 	u = use(&t);
 	ok(u.limit_bytes == disk, "left again it is closed");
@@ -631,6 +698,7 @@ main(int argc, char **argv)
 		inodes_hold();
 		no_escape();
 		all_cleared();
+		scratch_apart();
 		grace_closes();
 		strangers();
 	} else if (!failures) {

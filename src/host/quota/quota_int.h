@@ -11,6 +11,7 @@ struct wr_quota_driver {
 	int (*make_tree)(struct wr_quota *, const struct wr_quota_tree *, mode_t, struct wr_err *);
 	int (*check_tree)(struct wr_quota *, const struct wr_quota_tree *, uint32_t *out_number,
 			  struct wr_err *);
+	bool (*wants_new_tree)(const struct wr_quota_tree *);
 	int (*remove_tree)(struct wr_quota *, const struct wr_quota_tree *, bool *out_gone,
 			   uint64_t *out_bytes, struct wr_err *);
 	/* Both 0: clear. */
@@ -36,10 +37,10 @@ const struct wr_quota_owner *wr_quota_owner_find(const struct wr_quota_owner *al
 
 #define WR_PROJID_FIRST (UINT32_C(1) << 30)
 #define WR_PROJID_LAST ((UINT32_C(1) << 31) - 1)
-/* The project's number, durably. add false: 0 if it has none. */
-int wr_projid_of(int state_fd, const struct wr_uuid *id, bool add, uint32_t *out,
+/* The project's number, or that of its scratch, durably. add false: 0 if it has none. */
+int wr_projid_of(int state_fd, const struct wr_uuid *id, bool scratch, bool add, uint32_t *out,
 		 struct wr_err *err);
-/* Whose number it is. False: nobody's. */
+/* Whose number it is, of one kind or the other. False: nobody's. */
 bool wr_projid_owner(int state_fd, uint32_t number, struct wr_uuid *out);
 
 #endif

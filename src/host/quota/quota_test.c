@@ -59,18 +59,25 @@ test_projid(void **state)
 	struct wr_uuid id, whose;
 
 	wr_uuid_new(&id);
-	assert_int_equal(wr_projid_of(d->fd, &id, false, &first, &err), 0);
+	assert_int_equal(wr_projid_of(d->fd, &id, false, false, &first, &err), 0);
 	assert_int_equal(first, 0);
-	assert_int_equal(wr_projid_of(d->fd, &id, true, &first, &err), 0);
+	assert_int_equal(wr_projid_of(d->fd, &id, false, true, &first, &err), 0);
 	assert_in_range(first, WR_PROJID_FIRST, WR_PROJID_LAST);
-	assert_int_equal(wr_projid_of(d->fd, &id, false, &again, &err), 0);
+	assert_int_equal(wr_projid_of(d->fd, &id, false, false, &again, &err), 0);
 	assert_int_equal(again, first);
 	assert_true(wr_projid_owner(d->fd, first, &whose));
 	assert_string_equal(whose.s, id.s);
 	assert_false(wr_projid_owner(d->fd, first ^ 1, &whose));
+	/* Scratch has one of its own, and the same owner. */
+	assert_int_equal(wr_projid_of(d->fd, &id, true, false, &again, &err), 0);
+	assert_int_equal(again, 0);
+	assert_int_equal(wr_projid_of(d->fd, &id, true, true, &again, &err), 0);
+	assert_int_not_equal(again, first);
+	assert_true(wr_projid_owner(d->fd, again, &whose));
+	assert_string_equal(whose.s, id.s);
 	for (size_t i = 0; i < WR_ARRAY_LEN(seen); i++) {
 		wr_uuid_new(&id);
-		assert_int_equal(wr_projid_of(d->fd, &id, true, &seen[i], &err), 0);
+		assert_int_equal(wr_projid_of(d->fd, &id, false, true, &seen[i], &err), 0);
 		for (size_t j = 0; j < i; j++)
 			assert_int_not_equal(seen[i], seen[j]);
 	}
@@ -88,7 +95,7 @@ test_projid_taken(void **state)
 
 	wr_uuid_new(&id);
 	wr_uuid_new(&other);
-	while (wr_projid_of(d->fd, &id, true, &number, &err) == 0) {
+	while (wr_projid_of(d->fd, &id, false, true, &number, &err) == 0) {
 		char name[40];
 
 		assert_int_not_equal(number, last);

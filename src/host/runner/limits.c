@@ -88,14 +88,18 @@ wr_run_slice(const struct wr_node *n, struct wr_err *err)
 	return open_slice(n, &unit, &ours, err);
 }
 
+/* What takes too much memory ends alone: without that policy systemd stops a scope as a whole when
+ * the kernel ended anything below it. Versions that know no such policy of scopes run nothing then.
+ */
 static int
-start_holder(pid_t *out_pid)
+start_holder(bool policy, pid_t *out_pid)
 {
 	/* clang-format off */
 	const char *const argv[] = {
 	    "systemd-run", "--scope", "--quiet", "--collect", "--unit=" SCOPE, "--slice=" SLICE,
 	    "--description=Processes of Warren's projects", "-p", "Delegate=yes",
-	    "-p", "TasksMax=infinity", "-p", "TimeoutStopSec=20", "sleep", "infinity", NULL};
+	    "-p", "TasksMax=infinity", "-p", "TimeoutStopSec=20",
+	    "-p", policy ? "OOMPolicy=continue" : "Delegate=yes", "sleep", "infinity", NULL};
 	/* clang-format on */
 	struct wr_spawn s = WR_SPAWN_INIT;
 
@@ -132,24 +136,37 @@ in_scope(int scope, pid_t pid)
 	return found;
 }
 
-void
-wr_run_ready(const struct wr_node *n)
+/* The scope with its holder in it, or -1. */
+static int
+make_scope(bool policy)
 {
 	const uint64_t end = wr_clock_mono_ns() + SCOPE_MS * UINT64_C(1000000);
 	const struct timespec nap = {0, 20000000};
 	struct wr_proc_id holder;
-	int scope = wants_unit(n) ? wr_cgroup_open_unit(UNIT) : -1;
+	int scope = -1;
 	pid_t pid;
 
-	if (scope < 0 && wants_unit(n) && start_holder(&pid) == 0 &&
-	    wr_proc_id_of(pid, &holder, NULL) == 0)
-		while (wr_proc_alive(&holder) && wr_clock_mono_ns() < end) {
-			wr_closep(&scope);
-			scope = wr_cgroup_open_unit(UNIT);
-			if (scope >= 0 && in_scope(scope, pid) && move_holder(scope, pid))
-				break;
-			nanosleep(&nap, NULL);
-		}
+	if (start_holder(policy, &pid) < 0 || wr_proc_id_of(pid, &holder, NULL) < 0)
+		return -1;
+	while (wr_proc_alive(&holder) && wr_clock_mono_ns() < end) {
+		wr_closep(&scope);
+		scope = wr_cgroup_open_unit(UNIT);
+		if (scope >= 0 && in_scope(scope, pid) && move_holder(scope, pid))
+			break;
+		nanosleep(&nap, NULL);
+	}
+	return scope;
+}
+
+void
+wr_run_ready(const struct wr_node *n)
+{
+	int scope = wants_unit(n) ? wr_cgroup_open_unit(UNIT) : -1;
+
+	if (scope < 0 && wants_unit(n))
+		scope = make_scope(true);
+	if (scope < 0 && wants_unit(n))
+		scope = make_scope(false);
 	if (scope >= 0)
 		(void)wr_cgroup_enable(scope, false);
 	wr_closep(&scope);

@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 #include "sys/cgroup.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
+#include "sys/sealed.h"
 
 /* LIMIT: how long a keeper may take to begin, killed processes to be gone, a keeper to follow. */
 #define BEGIN_MS 30000
@@ -280,22 +280,12 @@ static int
 hand_over(const json_t *job, struct wr_err *err)
 {
 	struct wr_buf b WR_SCOPED(wr_buf_fini) = WR_BUF_INIT;
-	int fd;
 
 	wr_json_write(job, &b);
 	if (b.len > JOB_MAX)
 		return wr_err_set(err, WR_E_LIMIT,
 				  "command and environment take more than %u bytes", JOB_MAX);
-	fd = memfd_create("warren-job", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return wr_err_sys(err, "make a memory file");
-	if (wr_write_all(fd, b.p, b.len) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
-		wr_err_sys(err, "write a memory file");
-		close(fd);
-		return -1;
-	}
-	return fd;
+	return wr_sealed_make(b.p, b.len, err);
 }
 
 /* The groups of the project and of keepers; both stay -1 without cgroups. */
@@ -616,9 +606,13 @@ end_processes(const struct run *r, uint64_t grace_s, struct wr_runner_stopped *o
 	out->killed = 0;
 	if (c.count == 0)
 		return 0;
+	/* Who stands still, which mostly nobody does, hears it when he goes on, and before he does
+	 * anything else: it may be that he must not run here any more. To be killed he need not. */
 	if (grace_s) {
 		signal_all(&c, SIGTERM);
-		signal_all(&c, SIGCONT); /* who is stopped would not hear it */
+		if (r->group)
+			(void)wr_cgroup_freeze(r->slice_fd, r->id, false, NULL);
+		signal_all(&c, SIGCONT);
 	}
 	/* LIMIT: a day of grace; nobody waits longer, and the sum stays a number. */
 	left = wait_for_end(r, now_ms() + WR_MIN(grace_s, UINT64_C(86400)) * 1000);
@@ -680,8 +674,6 @@ wr_runner_stop(struct wr_node *n, const struct wr_uuid *id, uid_t uid, bool excl
 	struct run r WR_SCOPED(run_fini);
 
 	run_init(&r, n, id, uid, exclusive);
-	if (r.group)
-		(void)wr_cgroup_freeze(r.slice_fd, r.id, false, NULL); /* mostly it is not frozen */
 	if (end_processes(&r, grace_s, out, err) < 0)
 		return -1;
 	end_keeper(&r);

@@ -576,10 +576,26 @@ test_freeze(void **state)
 			strlen(now) > strlen(before);
 		}));
 	}
-	/* Frozen ones can be stopped too. */
-	assert_ok(wr_runner_freeze(node, &id, uid, true, true, &err), &err);
-	stop(5);
-	assert_nothing_left();
+	/* Frozen ones can be stopped too, or killed, and do nothing more before they end. */
+	for (uint64_t grace = 5;; grace = 0) {
+		WR_SCOPED(wr_freep) char *before = NULL;
+		WR_SCOPED(wr_freep) char *after = NULL;
+
+		assert_ok(wr_runner_freeze(node, &id, uid, true, true, &err), &err);
+		before = read_home("beat");
+		stop(grace);
+		after = read_home("beat");
+		assert_string_equal(before, after);
+		assert_nothing_left();
+		if (!grace)
+			break;
+		must_start("while :; do echo y >> beat; sleep 0.01; done");
+		EVENTUALLY(({
+			WR_SCOPED(wr_freep) char *now = read_home("beat");
+
+			strlen(now) > strlen(after);
+		}));
+	}
 }
 
 #define MS UINT64_C(1000000)

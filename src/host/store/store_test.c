@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/test_ok.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -41,19 +42,6 @@ teardown(void **state)
 	free(d);
 	return rc;
 }
-
-#define ok(call)                                                                \
-	do {                                                                    \
-		struct wr_err ok_err = WR_ERR_INIT, *err = &ok_err;             \
-		if ((call) < 0)                                                 \
-			fail_msg("line %d: %s: %s", __LINE__, #call, err->msg); \
-	} while (0)
-#define refused(call, c, says)                                                   \
-	do {                                                                     \
-		struct wr_err no_err = WR_ERR_INIT, *err = &no_err;              \
-		if ((call) != -1 || err->code != (c) || !strstr(err->msg, says)) \
-			fail_msg("line %d: %s: %s", __LINE__, #call, err->msg);  \
-	} while (0)
 
 static struct wr_store *
 open_store(const struct dir *d)

@@ -43,10 +43,12 @@ enum wr_task_kind {
 	 * ahead of its history and is not needed too; "weed": an error, if that failed.
 	 * Hard links to files of others and what other mounts show are left out. */
 	WR_TASK_SAVE,
-	/* {now, exclude[], max_file_size, own_link}: what tree and history take, from sums that
-	 * saves left, or (now) looked at -> {"at"|null,"exact","live":{"files","bytes"},
+	/* {now, exclude[], max_file_size, own_link, about?: how many files there may be}: what tree
+	 * and history take, from sums that saves left, or (now) looked at ->
+	 * {"at"|null,"exact","live":{"files","bytes"},
 	 * "not_protected":{"count","bytes"},"history":{"bytes","exact","measured"|null,"packs"},
-	 * "folders":[{"path","files","bytes","stored"}]}: the heaviest ten */
+	 * "folders":[{"path","files","bytes","stored"}]: the heaviest ten,
+	 * "scratch":{"files","bytes"}: of source, if there is one} */
 	WR_TASK_USAGE,
 	/* {op?, branch, exclude[], max_file_size}: the tree as one parentless commit on a side
 	 * branch, which must be new */
@@ -121,7 +123,8 @@ enum wr_task_kind {
 	WR_TASK_FILES,
 	/* {path, format: raw|tar|zip, max_size}: bytes to standard output -> {"bytes","skipped"} */
 	WR_TASK_READ,
-	/* {program, env[], timeout}: output to the log; no sandbox but the uid -> {"seconds"} */
+	/* {program, env[], timeout, deny}: output to the log; no sandbox but the uid and the calls
+	 * that limits deny it (enum wr_deny) -> {"seconds"} */
 	WR_TASK_HOOK,
 
 	/* on trees, as the node's user */
@@ -133,6 +136,12 @@ enum wr_task_kind {
 	 * and hands it on; the tree itself last, so what was cut off is seen -> {"marked":N,"left",
 	 * "left_more"} */
 	WR_TASK_MARK,
+	/* {compare}: everything of the tree into the empty directory source_fd, on the same file
+	 * system, data shared and not read; all as it is, or WR_E_UNSUPPORTED or what the system
+	 * said. {compare, since_s, since_ns}: are the things in source_fd, of which the tree was
+	 * made, still so? Else WR_E_CHANGED, also where somebody has a file of them open to write.
+	 * -> {"files","bytes": of shared data,"since_s","since_ns": for the comparison} */
+	WR_TASK_CLONE,
 	/* {name}: remove the directory from its parent (source_fd) -> {"files":N,"bytes":N} */
 	WR_TASK_REMOVE,
 	WR_TASK_KINDS

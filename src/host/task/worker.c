@@ -62,7 +62,7 @@ static const struct rights {
     [WR_TASK_SAVE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE, .names = true,
 		      .aside = true},
     [WR_TASK_USAGE] = {wr_work_usage, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE,
-		       .names = false},
+		       .source = WR_FS_READ},
     [WR_TASK_SALVAGE] = {wr_work_save, CAPS_READ, WR_FS_READ, WR_FS_READ | WR_FS_WRITE,
 			 .names = true, .aside = true},
     [WR_TASK_RESTORE] = {wr_work_restore, CAPS_OWNER, WR_FS_READ | WR_FS_WRITE,
@@ -91,6 +91,8 @@ static const struct rights {
     [WR_TASK_MARK] = {wr_work_mark,
 		      .caps = CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(LINUX_IMMUTABLE),
 		      .tree = WR_FS_READ},
+    [WR_TASK_CLONE] = {wr_work_clone, CAPS_OWNER | CAP(LEASE), WR_FS_READ,
+		       .source = WR_FS_READ | WR_FS_WRITE},
     [WR_TASK_REMOVE] = {wr_work_remove,
 			CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) |
 			    CAP(LINUX_IMMUTABLE),
@@ -315,6 +317,7 @@ build_walls(const struct wr_worker *w, const struct rights *r, struct wr_err *er
 	s.no_network = !r->no_box && !r->net && !(wr_sandbox_available() & WR_WALL_SECCOMP);
 	s.no_sockets = !r->no_box && !r->names && !r->net;
 	s.inet = r->net;
+	s.deny = r->no_box ? (unsigned)wr_json_get_u64(w->args, "deny", 0) : 0;
 	s.max_memory = r->as_user && !r->no_box ? USER_MEMORY : 0;
 	if (!r->no_box) {
 		add_path(&s, WR_WORKER_TREE, r->tree);

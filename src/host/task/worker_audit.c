@@ -223,8 +223,21 @@ wr_worker_verify(struct wr_worker *w, struct wr_repo *r, bool data, struct wr_ve
 	return wr_verify(r, &vo, out, err);
 }
 
+json_t *
+wr_worker_with_repo(struct wr_worker *w, wr_repo_work_fn fn, struct wr_err *err)
+{
+	WR_SCOPED(wr_json_freep) json_t *o = json_object();
+	struct wr_repo *r = NULL;
+	int rc = wr_repo_open(WR_WORKER_REPO_PATH, &r, err);
+
+	if (rc == 0)
+		rc = fn(w, r, o, err);
+	wr_repo_close(r);
+	return rc < 0 ? NULL : wr_steal(&o);
+}
+
 void
-wr_worker_damage(json_t *o, const struct wr_verify_result *v)
+wr_worker_damage(json_t *o, const struct wr_verify_result *v, const struct wr_err *why)
 {
 	json_t *list = wr_json_array(o, "damage");
 
@@ -238,6 +251,8 @@ wr_worker_damage(json_t *o, const struct wr_verify_result *v)
 	}
 	wr_json_u64(o, "damage_more",
 		    v->damage_count > DAMAGE_MAX ? v->damage_count - DAMAGE_MAX : 0);
+	if (why->code != WR_E_NONE)
+		wr_json_add_str(list, why->msg);
 }
 
 static int
@@ -259,9 +274,7 @@ audit(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 	wr_json_u64(o, "refs", v.refs);
 	wr_json_u64(o, "snapshots", v.snapshots);
 	wr_json_u64(o, "bytes", v.bytes);
-	wr_worker_damage(o, &v);
-	if (why.code != WR_E_NONE)
-		wr_json_add_str(wr_json_get_arr(o, "damage"), why.msg);
+	wr_worker_damage(o, &v, &why);
 	if (whole) {
 		WR_SCOPED(wr_freep) char *text = wr_base64(d.b, sizeof(d.b));
 
@@ -274,14 +287,6 @@ audit(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 json_t *
 wr_work_audit(struct wr_worker *w, struct wr_err *err)
 {
-	WR_SCOPED(wr_json_freep) json_t *o = json_object();
-	struct wr_repo *r = NULL;
-	int rc;
-
 	wr_worker_step_back();
-	rc = wr_repo_open(WR_WORKER_REPO_PATH, &r, err);
-	if (rc == 0)
-		rc = audit(w, r, o, err);
-	wr_repo_close(r);
-	return rc < 0 ? NULL : wr_steal(&o);
+	return wr_worker_with_repo(w, audit, err);
 }

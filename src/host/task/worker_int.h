@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the worker.  worker.c reads the request, builds the walls and reports; the tasks are in
- * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_user.c, worker_read.c,
- * worker_sync.c, worker_prove.c, worker_audit.c, worker_mend.c and worker_usage.c.
+ * worker_engine.c, worker_count.c, worker_adopt.c, worker_tree.c, worker_clone.c, worker_user.c,
+ * worker_read.c, worker_sync.c, worker_prove.c, worker_audit.c, worker_mend.c and worker_usage.c.
  */
 #ifndef WR_WORKER_INT_H
 #define WR_WORKER_INT_H
@@ -57,6 +57,7 @@ json_t *wr_work_audit(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_mend(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_chown(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_mark(struct wr_worker *w, struct wr_err *err);
+json_t *wr_work_clone(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_remove(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_skel(struct wr_worker *w, struct wr_err *err);
 json_t *wr_work_link(struct wr_worker *w, struct wr_err *err);
@@ -113,8 +114,12 @@ void wr_worker_step_aside(void);
 /* Verify with progress, at argument "rate". */
 int wr_worker_verify(struct wr_worker *w, struct wr_repo *r, bool data,
 		     struct wr_verify_result *out, struct wr_err *err);
-/* Members "damage" and "damage_more". */
-void wr_worker_damage(json_t *o, const struct wr_verify_result *v);
+/* A task on the repository: what fn puts into the result. */
+typedef int (*wr_repo_work_fn)(struct wr_worker *w, struct wr_repo *r, json_t *result,
+			       struct wr_err *err);
+json_t *wr_worker_with_repo(struct wr_worker *w, wr_repo_work_fn fn, struct wr_err *err);
+/* Members "damage", with why if there is one, and "damage_more". */
+void wr_worker_damage(json_t *o, const struct wr_verify_result *v, const struct wr_err *why);
 /* Ids of all that any ref reaches; fails where something is lacking. */
 int wr_worker_reached(struct wr_repo *r, struct wr_idmap *out, struct wr_err *err);
 

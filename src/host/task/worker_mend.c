@@ -56,7 +56,8 @@ rebuild_indexes(struct wr_repo *r, struct wr_err *err)
 }
 
 static int
-set_aside(struct wr_repo *r, const json_t *packs, size_t *out_moved, struct wr_err *err)
+set_aside(struct wr_repo *r, const json_t *packs, int64_t now, size_t *out_moved,
+	  struct wr_err *err)
 {
 	size_t n = json_array_size(packs);
 	WR_SCOPED(wr_freep) const char **name = wr_calloc(n + 1, sizeof(*name));
@@ -69,7 +70,7 @@ set_aside(struct wr_repo *r, const json_t *packs, size_t *out_moved, struct wr_e
 		return -1;
 	rc = wr_worker_reached(r, &needed, err);
 	if (rc == 0)
-		rc = wr_repo_set_aside(r, name, n, &needed, wr_clock_wall().s, out_moved, err);
+		rc = wr_repo_set_aside(r, name, n, &needed, now, out_moved, err);
 	wr_repo_unlock(r);
 	wr_idmap_fini(&needed);
 	return rc;
@@ -81,17 +82,17 @@ mend(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 	WR_SCOPED(wr_verify_result_fini) struct wr_verify_result v = {0};
 	WR_SCOPED(wr_json_freep) json_t *packs = NULL;
 	struct wr_err why = WR_ERR_INIT;
+	const int64_t now = wr_json_get_i64(w->args, "now", wr_clock_wall().s);
 	size_t moved = 0;
 	bool whole;
 
-	if (wr_repo_drop_aside(r, wr_clock_wall().s, wr_json_get_i64(w->args, "floor_s", -1), err) <
-		0 ||
+	if (wr_repo_drop_aside(r, now, wr_json_get_i64(w->args, "floor_s", -1), err) < 0 ||
 	    rebuild_indexes(r, err) < 0 || wr_worker_verify(w, r, true, &v, err) < 0)
 		return -1;
 	packs = damaged_packs(&v);
 	whole = wr_verify_whole(&v);
 	if (whole && json_array_size(packs)) {
-		if (set_aside(r, packs, &moved, &why) < 0) {
+		if (set_aside(r, packs, now, &moved, &why) < 0) {
 			whole = false;
 		} else {
 			wr_verify_result_fini(&v);
@@ -103,23 +104,13 @@ mend(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
 	wr_json_bool(o, "whole", whole);
 	json_object_set(o, "packs", packs);
 	wr_json_u64(o, "aside", moved);
-	wr_worker_damage(o, &v);
-	if (why.code != WR_E_NONE)
-		wr_json_add_str(wr_json_get_arr(o, "damage"), why.msg);
+	wr_worker_damage(o, &v, &why);
 	return 0;
 }
 
 json_t *
 wr_work_mend(struct wr_worker *w, struct wr_err *err)
 {
-	WR_SCOPED(wr_json_freep) json_t *o = json_object();
-	struct wr_repo *r = NULL;
-	int rc;
-
 	wr_worker_step_back();
-	rc = wr_repo_open(WR_WORKER_REPO_PATH, &r, err);
-	if (rc == 0)
-		rc = mend(w, r, o, err);
-	wr_repo_close(r);
-	return rc < 0 ? NULL : wr_steal(&o);
+	return wr_worker_with_repo(w, mend, err);
 }

@@ -69,7 +69,7 @@ wr_worker_weed(struct wr_repo *r, const json_t *how, struct wr_err *err)
 {
 	WR_SCOPED(wr_freep) char *ident = wr_ident("warren", "replica");
 	struct wr_sync_weed w = {
-	    .now = wr_clock_wall().s,
+	    .now = wr_json_get_i64(how, "now", wr_clock_wall().s),
 	    .side_s = wr_json_get_i64(how, "side_s", INT64_MAX),
 	    .floor_s = wr_json_get_i64(how, "floor_s", -1),
 	    .ident = ident,
@@ -121,19 +121,17 @@ fill_refs(struct wr_repo *r, json_t *result, struct wr_err *err)
 	return 0;
 }
 
+static int
+refs(struct wr_worker *w, struct wr_repo *r, json_t *o, struct wr_err *err)
+{
+	return wr_json_get_bool(w->args, "fill", false) ? fill_refs(r, o, err)
+							: wr_worker_refs(r, o, err);
+}
+
 json_t *
 wr_work_refs(struct wr_worker *w, struct wr_err *err)
 {
-	WR_SCOPED(wr_json_freep) json_t *o = json_object();
-	struct wr_repo *r = NULL;
-	int rc;
-
-	if (wr_repo_open(WR_WORKER_REPO_PATH, &r, err) < 0)
-		return NULL;
-	rc = wr_json_get_bool(w->args, "fill", false) ? fill_refs(r, o, err)
-						      : wr_worker_refs(r, o, err);
-	wr_repo_close(r);
-	return rc < 0 ? NULL : wr_steal(&o);
+	return wr_worker_with_repo(w, refs, err);
 }
 
 static int
@@ -156,7 +154,7 @@ commit(struct wr_sync *m, struct wr_repo *repo, const json_t *how, json_t *resul
 	WR_SCOPED(wr_freep) char *ident = wr_ident("warren", "replica");
 	struct wr_save_rec held = WR_SAVE_REC_INIT;
 	struct wr_sync_commit c = {
-	    .now = wr_clock_wall().s,
+	    .now = wr_json_get_i64(how, "now", wr_clock_wall().s),
 	    .floor_s = wr_json_get_i64(how, "floor_s", -1),
 	    .ident = ident,
 	    .side = wr_json_get_str(how, "side", NULL),

@@ -441,6 +441,7 @@ wr_work_remove(struct wr_worker *w, struct wr_err *err)
 
 	if (wr_worker_name(name, err) < 0)
 		return NULL;
+	make_passable(WR_WORKER_SOURCE, name);
 	r.top = wr_beneath_open(WR_WORKER_SOURCE, name, O_RDONLY | O_DIRECTORY, 0, err);
 	if (r.top < 0)
 		return NULL;

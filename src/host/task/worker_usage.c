@@ -13,10 +13,13 @@
 
 /* ---- now ---- */
 
+/* ctx: about how many files there are; what has been saved since may be more. */
 static void
 scan_progress(void *ctx, uint64_t files, uint64_t bytes)
 {
-	wr_worker_progress(ctx, "scan", files, 0, bytes, 0);
+	const uint64_t *about = ctx;
+
+	wr_worker_progress(NULL, "scan", files, *about ? WR_MAX(*about, files) : 0, bytes, 0);
 }
 
 static int
@@ -33,15 +36,17 @@ scan_now(struct wr_worker *w, struct wr_usage *u, struct wr_err *err)
 				 .max_file_size = wr_json_get_u64(w->args, "max_file_size", 0),
 				 .sums = sums,
 				 .progress = scan_progress};
+	uint64_t about = u->files ? u->files : wr_json_get_u64(w->args, "about", 0);
 	struct wr_scan *scan = NULL;
 	bool changed;
 	int rc = wr_worker_exclude(w, &ignore, err);
 
 	o.ignore = ignore;
+	o.ctx = &about;
 	if (rc == 0)
 		rc = wr_scan_run(WR_WORKER_TREE, pool, &o, NULL, "", &scan, err);
 	if (rc == 0) {
-		wr_usage_add(u, sums, &changed);
+		wr_usage_add(u, sums, false, &changed);
 		(void)wr_scan_left_out(scan, &u->left_out_files, &u->left_out_bytes);
 		u->at = wr_clock_wall().s;
 	}
@@ -55,7 +60,7 @@ scan_now(struct wr_worker *w, struct wr_usage *u, struct wr_err *err)
 static void
 history_progress(void *ctx, uint64_t done, uint64_t total)
 {
-	wr_worker_progress(ctx, "history", done, total, 0, 0);
+	wr_worker_progress(ctx, "history", 0, 0, done, total);
 }
 
 static int
@@ -151,13 +156,41 @@ history_bytes(const struct wr_usage *u, uint64_t packs, bool exact)
 	return needed < (double)packs ? packs - (uint64_t)needed : 0;
 }
 
-static void
-time_or_null(json_t *o, const char *key, int64_t t)
+/* ---- scratch ---- */
+
+struct counted {
+	uint64_t files, bytes;
+};
+
+static int
+count_one(void *ctx, const struct wr_met *m, bool after, struct wr_err *err)
 {
-	if (t)
-		wr_json_time(o, key, t);
-	else
-		wr_json_null(o, key);
+	struct counted *c = ctx;
+
+	(void)after;
+	(void)err;
+	c->files++;
+	/* One with several names counts once in the end. */
+	c->bytes += (uint64_t)m->st.st_blocks * 512 /
+		    (S_ISDIR(m->st.st_mode) || m->st.st_nlink == 0 ? 1 : (uint64_t)m->st.st_nlink);
+	wr_worker_progress(NULL, "scan", c->files, 0, c->bytes, 0);
+	return 0;
+}
+
+static int
+count_scratch(struct wr_worker *w, json_t *o, struct wr_err *err)
+{
+	struct counted c = {0};
+	json_t *part;
+
+	if (!wr_json_get_bool(w->request, "source", false))
+		return 0;
+	if (wr_walk(WR_WORKER_SOURCE, 0, count_one, &c, NULL, err) < 0)
+		return wr_err_wrap(err, "scratch");
+	part = wr_json_object(o, "scratch");
+	wr_json_u64(part, "files", c.files);
+	wr_json_u64(part, "bytes", c.bytes);
+	return 0;
 }
 
 json_t *
@@ -176,7 +209,7 @@ wr_work_usage(struct wr_worker *w, struct wr_err *err)
 		goto out;
 	packs = now ? u.packs : wr_worker_packs(r);
 	o = json_object();
-	time_or_null(o, "at", u.at);
+	wr_json_time_or_null(o, "at", u.at);
 	wr_json_bool(o, "exact", now);
 	part = wr_json_object(o, "live");
 	wr_json_u64(part, "files", u.files);
@@ -187,9 +220,11 @@ wr_work_usage(struct wr_worker *w, struct wr_err *err)
 	part = wr_json_object(o, "history");
 	wr_json_u64(part, "bytes", history_bytes(&u, packs, now));
 	wr_json_bool(part, "exact", now);
-	time_or_null(part, "measured", u.measured);
+	wr_json_time_or_null(part, "measured", u.measured);
 	wr_json_u64(part, "packs", packs);
 	tell_folders(o, &u);
+	if (count_scratch(w, o, err) < 0)
+		wr_json_freep(&o);
 out:
 	wr_usage_fini(&u);
 	wr_repo_close(r);

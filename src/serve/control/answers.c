@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "host/node/age.h"
 #include "host/runner/runner.h"
 #include "serve/control/fleet.h"
 #include "serve/control/limits.h"
@@ -40,6 +41,7 @@ wr_json_args(const struct wr_call *call)
 			break;
 		}
 		case WR_ARG_STR:
+		case WR_ARG_DECIMAL:
 		case WR_ARG_UUID:
 			wr_json_str(o, a->name, v);
 			break;
@@ -56,15 +58,6 @@ take_text(json_t *o, const char *key, const char *text)
 
 	if (v)
 		wr_json_take(o, key, v);
-	else
-		wr_json_null(o, key);
-}
-
-static void
-time_or_null(json_t *o, const char *key, int64_t t)
-{
-	if (t)
-		wr_json_time(o, key, t);
 	else
 		wr_json_null(o, key);
 }
@@ -101,8 +94,8 @@ wr_json_op(struct wr_control *c, const struct wr_op_row *row)
 	wr_json_str(o, "state", wr_op_state_name(row->state));
 	wr_json_str(o, "by", row->by);
 	wr_json_time(o, "created", row->created);
-	time_or_null(o, "started", row->started);
-	time_or_null(o, "finished", row->finished);
+	wr_json_time_or_null(o, "started", row->started);
+	wr_json_time_or_null(o, "finished", row->finished);
 	if (row->state == WR_OPS_RUNNING) {
 		fd = wr_opdir_open(c->node, &row->id, NULL);
 		if (fd >= 0 && wr_opdir_progress(fd, &st, NULL) == 0)
@@ -155,8 +148,8 @@ wr_json_last_save(json_t *o, const struct wr_proj_row *r)
 		return;
 	}
 	s = wr_json_object(o, "last_save");
-	time_or_null(s, "began", r->save_began);
-	time_or_null(s, "ended", r->save_ended);
+	wr_json_time_or_null(s, "began", r->save_began);
+	wr_json_time_or_null(s, "ended", r->save_ended);
 	wr_json_bool(s, "ok", r->save_ok);
 	wr_json_str(s, "commit", *r->commit ? r->commit : NULL);
 	wr_json_str(s, "snapshot", *r->snapshot ? r->snapshot : NULL);
@@ -248,7 +241,9 @@ wr_json_project(struct wr_control *c, const struct wr_proj_row *r, enum wr_item 
 	wr_json_str(o, "notice", notice(r, &st, strain));
 	if (r->deleted) {
 		wr_json_time(o, "deleted", r->deleted);
-		wr_json_time(o, "trash_until", r->deleted + (int64_t)c->node->config.trash_keep);
+		wr_json_time(o, "trash_until",
+			     r->deleted +
+				 (int64_t)wr_age_span(c->node, c->node->config.trash_keep));
 	}
 	wr_settings_fini(&set);
 	return o;

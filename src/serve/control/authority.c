@@ -15,8 +15,8 @@ wr_event(struct wr_control *c, const char *who, const struct wr_uuid *project, c
 {
 	struct wr_err err = WR_ERR_INIT;
 
-	wr_log(WR_LOG_NOTICE, "%s: %s%s%s by=\"%s\"", what, why, project ? " project=" : "",
-	       project ? project->s : "", who);
+	wr_log(WR_LOG_NOTICE, "%s%s%s%s%s by=\"%s\"", what, why ? ": " : "", why ? why : "",
+	       project ? " project=" : "", project ? project->s : "", who);
 	if (wr_store_event(c->store, who, project, what, why, detail, &err) < 0)
 		wr_log_err(WR_LOG_ERROR, "record an event", &err);
 }

@@ -59,6 +59,7 @@ static const wr_call_fn handler[WR_API_CALLS] = {
     [WR_API_AUDIT] = wr_on_audit,
     [WR_API_HUB_FORCE] = wr_on_force,
     [WR_API_SAVE_ALL] = wr_on_save_all,
+    [WR_API_SHUTDOWN] = wr_on_shutdown,
     [WR_API_PERMIT_LOSS] = wr_on_permit_loss,
     [WR_API_USAGE] = wr_on_usage,
     [WR_API_QUOTA_AUTO] = wr_on_quota_auto,

@@ -240,10 +240,13 @@ status_volumes(struct status *s)
 static void
 status_fleet(struct status *s)
 {
+	WR_SCOPED(wr_freep) char *clock = wr_clock_doubt(s->c);
 	struct wr_err err = WR_ERR_INIT;
 
 	if (wr_fleet_set_back(s->c, &err))
 		add_line(s, LEVEL_ERROR, NULL, NULL, err.msg, err.hint);
+	if (clock)
+		add_line(s, LEVEL_WARNING, NULL, NULL, clock, "timedatectl");
 }
 
 int

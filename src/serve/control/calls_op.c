@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "host/node/age.h"
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
 #include "serve/control/deletion.h"
@@ -343,7 +344,7 @@ wr_on_delete(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 int
 wr_on_purge(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
-	int64_t until = q->row.deleted + (int64_t)c->node->config.trash_keep;
+	int64_t until = q->row.deleted + (int64_t)wr_age_span(c->node, c->node->config.trash_keep);
 
 	if (!q->row.deleted) {
 		wr_err_set(err, WR_E_DENIED, "project '%s' is not in the trash", q->row.name);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "host/node/age.h"
 #include "model/text.h"
 #include "serve/control/control_int.h"
 #include "serve/control/limits.h"
@@ -460,7 +461,8 @@ free_uid(void *ctx, uint32_t first, uint32_t last, uint32_t *out, struct wr_err 
 {
 	struct wr_control *c = ctx;
 
-	return wr_store_uid_next(c->store, first, last, c->node->config.trash_keep, out, err);
+	return wr_store_uid_next(c->store, first, last,
+				 wr_age_span(c->node, c->node->config.trash_keep), out, err);
 }
 
 /* What was asked for must go together. */

@@ -94,13 +94,6 @@ fill_later(struct wr_fill *f, const struct wr_err *why)
 	wr_event(f->c, "fleet", &f->project, "replica.waits", why->msg, NULL);
 }
 
-/* The answer of a hub: its record is judged here like any other. */
-static void
-installed(void *ctx WR_UNUSED, const struct wr_msg *answer WR_UNUSED,
-	  const struct wr_err *why WR_UNUSED)
-{
-}
-
 static void
 install_here(struct wr_control *c, const struct wr_msg *answer)
 {
@@ -110,7 +103,7 @@ install_here(struct wr_control *c, const struct wr_msg *answer)
 	m.project = answer->project;
 	wr_buf_add(&m.record, answer->record.p, answer->record.len);
 	wr_buf_add(&m.settings, answer->settings.p, answer->settings.len);
-	wr_ask(c, &c->fleet->auth->self.id, &m, RAISE_MS, installed, NULL);
+	wr_ask(c, &c->fleet->auth->self.id, &m, RAISE_MS, NULL, NULL);
 }
 
 static void
@@ -344,12 +337,6 @@ on_gone(struct wr_req *q)
 		change_free(h);
 }
 
-static const char *
-role_name(enum wr_role r)
-{
-	return r == WR_ROLE_DATA ? "data" : r == WR_ROLE_WITNESS ? "witness" : "learner";
-}
-
 static json_t *
 answer_of(const struct change *h, const struct wr_record *e)
 {
@@ -361,7 +348,7 @@ answer_of(const struct change *h, const struct wr_record *e)
 	wr_json_str(o, "name", h->q->row.name);
 	wr_json_str(o, h->add ? "added" : "removed", wr_fleet_name(c, &h->node.id));
 	wr_json_str(o, "node", h->node.id.s);
-	wr_json_str(o, "role", m ? role_name(m->role) : NULL);
+	wr_json_str(o, "role", m ? wr_role_name(m->role) : NULL);
 	wr_json_u64(o, "epoch", e->n.number);
 	list = wr_json_array(o, "members");
 	for (size_t i = 0; i < e->member_count; i++) {
@@ -372,7 +359,7 @@ answer_of(const struct change *h, const struct wr_record *e)
 		wr_json_str(j, "node", e->member[i].node.id.s);
 		wr_json_str(j, "name", f ? f->name : NULL);
 		wr_json_str(j, "dc", f ? f->dc : NULL);
-		wr_json_str(j, "role", role_name(e->member[i].role));
+		wr_json_str(j, "role", wr_role_name(e->member[i].role));
 		wr_json_bool(j, "writer", wr_node_id_eq(&e->member[i].node, &e->writer));
 		json_array_append_new(list, j);
 	}

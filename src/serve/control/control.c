@@ -24,6 +24,7 @@
 #include "serve/control/notices.h"
 #include "serve/control/replicas.h"
 #include "serve/control/resources.h"
+#include "serve/control/scratch.h"
 #include "sys/clock.h"
 #include "sys/crash.h"
 #include "sys/fs.h"
@@ -48,6 +49,15 @@ store_rate(struct wr_control *c)
 		wr_log_err(WR_LOG_WARNING, "[work] rate", &err);
 }
 
+static void
+keep_config(struct wr_control *c)
+{
+	struct wr_err err = WR_ERR_INIT;
+
+	if (wr_config_keep(c->node, &err) < 0)
+		wr_log_err(WR_LOG_WARNING, "keep the configuration", &err);
+}
+
 /* The numbers of the configuration, while all goes on. */
 static void
 read_config(struct wr_control *c)
@@ -64,6 +74,7 @@ read_config(struct wr_control *c)
 	}
 	taken = wr_config_take(&c->node->config, &fresh, &left);
 	wr_config_fini(&fresh);
+	keep_config(c);
 	store_rate(c);
 	for (size_t i = 0; i < c->proj_count; i++) {
 		struct wr_proj_row row = {0};
@@ -145,7 +156,9 @@ begin(struct wr_control *c, struct wr_err *err)
 	    wr_ctl_reconcile(c, err) < 0 || (c->fleet && wr_copies_adopt(c, err) < 0))
 		return -1;
 	wr_limits_begin(c);
+	wr_scratch_begin(c);
 	wr_resources_begin(c);
+	keep_config(c);
 	store_rate(c);
 	wr_marks_begin(c);
 	wr_notices_begin(c);
@@ -194,6 +207,7 @@ close_all(struct wr_control *c)
 	wr_drops_end(c);
 	wr_fleet_end(c);
 	wr_notices_end(c);
+	wr_scratch_end(c);
 	wr_limits_end(c);
 	wr_marks_end(c);
 	wr_ops_detach(c);

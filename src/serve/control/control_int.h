@@ -44,6 +44,7 @@ struct wr_stream;
 struct wr_fleetctl;
 struct wr_limits;
 struct wr_notices;
+struct wr_scratches;
 
 /* The HTTPS API (net.c). */
 struct wr_net {
@@ -64,6 +65,9 @@ struct wr_control {
 	struct wr_loop loop;
 	const char *front_program;
 	bool draining, ended;
+	bool leaving;           /* the host goes down: nothing starts any more (save_all.c) */
+	struct save_all *leave; /* what is saved before it does, until that is done */
+	struct wr_timer stays;  /* unless it does not */
 	uid_t self;
 	enum wr_accounts accounts; /* how projects get names here */
 	uid_t *admins;
@@ -86,9 +90,14 @@ struct wr_control {
 	struct wr_timer record;              /* to try that again */
 	struct wr_timer kick;                /* start what may start, from the loop */
 	struct wr_stream *streams;
+	struct wr_scratches *scratches; /* scratch.h */
 
 	struct wr_timer tick;
 	uint64_t watchdog_ns, volumes_ns, idle_ns, trash_ns;
+	struct {
+		uint64_t looked_ns, since_ns; /* monotonic; since: it is doubted */
+		int64_t ahead_s;              /* of what is believed; 0: it is */
+	} clock;
 	bool *volume_lost;          /* per volume of the node */
 	struct wr_limits *limits;   /* limits.h */
 	struct wr_notices *notices; /* notices.h */
@@ -138,7 +147,7 @@ void wr_fronts_tick(struct wr_control *c);
 /* End all that are left, and their requests. */
 void wr_fronts_kill(struct wr_control *c);
 
-/* ---- the fleet as this node has it (joining.c) ---- */
+/* ---- the fleet as this node has it (hub_place.c) ---- */
 
 /* Of a hub, at its start and daily: its own addresses in the fleet record; a certificate for its
  * names, at the start and when it is time for a new one. */
@@ -155,8 +164,6 @@ void wr_net_stop_listening(struct wr_control *c);
 void wr_net_tick(struct wr_control *c);
 /* A file in memory with the key and its certificates, as PEM: descriptor, or -1. */
 int wr_net_key(struct wr_control *c, struct wr_err *err);
-/* Sealed against changes. */
-int wr_memory_file(const struct wr_buf *b, struct wr_err *err);
 /* When the node's key and certificate were written last. */
 int64_t wr_key_stamp(struct wr_control *c);
 struct wr_from_text {
@@ -236,6 +243,7 @@ int wr_on_permit_loss(struct wr_control *c, struct wr_req *q, struct wr_err *err
 int wr_on_usage(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_quota_auto(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 int wr_on_save_all(struct wr_control *c, struct wr_req *q, struct wr_err *err);
+int wr_on_shutdown(struct wr_control *c, struct wr_req *q, struct wr_err *err);
 
 /* ---- authority (authority.c) ---- */
 
@@ -309,11 +317,11 @@ int wr_row_volumes(struct wr_control *c, const struct wr_proj_row *r, struct wr_
 /* The index and the disks: rows for what has none, all states put right. */
 int wr_ctl_reconcile(struct wr_control *c, struct wr_err *err);
 
-/* ---- operations (queue.c) ---- */
+/* ---- operations (queue_int.h names the files) ---- */
 
 struct wr_op;
 
-/* Someone of control who wants to know how an operation ends. Called once, from op_end: nothing is
+/* Someone of control who wants to know how an operation ends. Called once, at its end: nothing is
  * submitted from within, timers are set instead. receipt: if it is done, else why. */
 struct wr_op_watch {
 	void (*fn)(struct wr_op_watch *w, const json_t *receipt, const struct wr_err *why);
@@ -377,6 +385,9 @@ void wr_ops_detach(struct wr_control *c); /* at the end: leave them running */
 /* ---- schedule.c ---- */
 
 void wr_schedule_begin(struct wr_control *c);
+/* clock.c: once a second; why nothing goes by its age (NULL: the clock is believed). */
+void wr_clock_tick(struct wr_control *c);
+char *wr_clock_doubt(const struct wr_control *c);
 int wr_bring_back(struct wr_control *c, struct wr_err *err);
 void wr_back_next(struct wr_control *c);
 /* Purge what was in the trash for its time. */
@@ -390,11 +401,15 @@ void wr_stream_abort(struct wr_stream *s);
 /* Answer with a text (taken), which may be longer than a message. */
 int wr_stream_text(struct wr_req *q, struct wr_buf *text, struct wr_err *err);
 void wr_streams_kill(struct wr_control *c);
+/* How far somebody's look at what a project takes is, as the task says it; NULL: nobody looks, or
+ * nothing is known yet. New reference. */
+json_t *wr_streams_progress(struct wr_control *c, const struct wr_uuid *project);
 
 /* ---- usage.c ---- */
 
-/* More arguments for the task. */
-int wr_usage_args(const struct wr_proj_row *r, json_t *args, struct wr_err *err);
+/* More arguments for the task; *out_scratch: what it counts besides, or -1. */
+int wr_usage_args(struct wr_control *c, const struct wr_proj_row *r, json_t *args, int *out_scratch,
+		  struct wr_err *err);
 /* What it found, and what is known besides; result NULL: nothing was looked at. */
 json_t *wr_usage_json(struct wr_control *c, const struct wr_proj_row *r, const json_t *result);
 

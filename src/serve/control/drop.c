@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "engine/object/id.h"
 #include "fleet/rules/drop.h"
+#include "host/node/age.h"
 #include "serve/control/drops.h"
 #include "serve/control/fleet_int.h"
 #include "sys/clock.h"
@@ -171,11 +172,11 @@ gone_load(struct wr_drops *d)
 static void
 gone_trim(struct wr_drops *d)
 {
-	int64_t now = wr_clock_wall().s;
+	const int64_t now = wr_clock_wall().s, day = (int64_t)wr_age_span(d->c->node, DAY_S);
 	size_t n = 0;
 
 	/* What is dated later than now counts: clocks go wrong both ways. */
-	while (n < d->gone_count && d->gone[n] < now - DAY_S)
+	while (n < d->gone_count && d->gone[n] < now - day)
 		n++;
 	if (n == 0)
 		return;
@@ -190,7 +191,7 @@ gone_add(struct wr_drops *d, struct wr_err *err)
 	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
 
 	wr_grow(&d->gone, &d->gone_cap, d->gone_count + 1, sizeof(*d->gone));
-	d->gone[d->gone_count++] = wr_clock_wall().s;
+	d->gone[d->gone_count++] = wr_age_stamp(d->c->node);
 	for (size_t i = 0; i < d->gone_count; i++)
 		wr_buf_addf(&b, "%" PRId64 "\n", d->gone[i]);
 	return wr_replace_file(d->c->node->state_fd, GONE_FILE, b.p, b.len, 0600, err);
@@ -364,12 +365,6 @@ proven(struct wr_dropping *d)
 	dropping_free(d); /* its candidate stays busy until the operation ends */
 }
 
-static void
-learned(void *ctx WR_UNUSED, const struct wr_msg *answer WR_UNUSED,
-	const struct wr_err *why WR_UNUSED)
-{
-}
-
 /* A newer record that came with an answer is judged like any other. */
 static void
 take_newer(struct wr_dropping *d)
@@ -381,7 +376,7 @@ take_newer(struct wr_dropping *d)
 	m.kind = WR_MSG_INSTALL;
 	m.project = d->project;
 	wr_record_encode(&d->m.newer, &m.record);
-	wr_ask(d->c, &d->c->fleet->auth->self.id, &m, ASK_MS, learned, NULL);
+	wr_ask(d->c, &d->c->fleet->auth->self.id, &m, ASK_MS, NULL, NULL);
 }
 
 static void drive(struct wr_dropping *d);

@@ -35,6 +35,15 @@
 /* What a message has room for. */
 #define FLEET_BYTES (WR_MSG_BYTES - 4096)
 
+int
+wr_fleet_must(const struct wr_control *c, struct wr_err *err)
+{
+	if (c->fleet)
+		return 0;
+	wr_err_set(err, WR_E_UNSUPPORTED, "this node belongs to no fleet");
+	return wr_err_hint(err, "'warren init' makes one, 'warren join' makes a host part of one");
+}
+
 const char *
 wr_fleet_name(struct wr_control *c, const struct wr_uuid *node)
 {

@@ -8,12 +8,12 @@
  *   ask.c      messages that go out, their answers
  *   member.c   messages that come in, judged by fleet/rules on this node's own disk
  *   inbound.c  streams that come in: one @receive each
- *   lease.c    keepalives of what runs here; freezing
- *   copies.c   who holds what: the replica table, retries
+ *   lease_int.h  keepalives of what runs here; freezing
+ *   copies_int.h who holds what: the replica table, retries
  *   open.c     how a project comes to run here: raise, fill, start; move
  *   deletion.c projects that are deleted, or come back, by their record
  *   drops.h    copies that come and go: attest.c, drop.c, calls_replica.c
- *   hub.c      (hubs) create, raise, settings, reports, certificates
+ *   hub_int.h  (hubs) create, raise, settings, reports, certificates
  *   know.h     (hubs) what it must know before it gives names away
  */
 #ifndef WR_CONTROL_FLEET_H
@@ -54,6 +54,8 @@ struct wr_fleetctl {
 /* A host that belongs to no fleet: c->fleet stays NULL, 0. */
 int wr_fleet_begin(struct wr_control *c, struct wr_err *err);
 void wr_fleet_end(struct wr_control *c);
+/* WR_E_UNSUPPORTED: this host belongs to none. */
+int wr_fleet_must(const struct wr_control *c, struct wr_err *err);
 /* A newer fleet record came: the peer process, fronts and leases learn of it. */
 void wr_fleet_changed(struct wr_control *c);
 /* Something was answered, or changed on disk: the counter (M5) is to move. Works without a fleet.
@@ -70,7 +72,8 @@ const char *wr_fleet_name(struct wr_control *c, const struct wr_uuid *node); /* 
 /* answer NULL: why says what was wrong. ERROR and NACK come as answers. */
 typedef void (*wr_ask_fn)(void *ctx, const struct wr_msg *answer, const struct wr_err *why);
 /* Ask a node, or ourselves. m: kind and body; taken, left empty. fn is called exactly once, from
- * the loop, never from within; also at the end of control (WR_E_CANCELLED). Nonces, signatures and
+ * the loop, never from within; also at the end of control (WR_E_CANCELLED). NULL: nobody wants the
+ * answer. Nonces, signatures and
  * their repetition are seen to here. m's request, if it has one, is that of the answer as fn sees
  * it. */
 void wr_ask(struct wr_control *c, const struct wr_uuid *to, struct wr_msg *m, uint32_t timeout_ms,
@@ -105,7 +108,7 @@ void wr_hub_serve(struct wr_asked *k);
 /* The hub to ask: ourselves if we are one, else the one that answered last. */
 const struct wr_uuid *wr_hub_pick(struct wr_control *c);
 
-/* ---- open.c, copies.c, lease.c ---- */
+/* ---- open.c, copies (copies_int.h), leases (lease_int.h) ---- */
 
 /* The record of a project as this node knows it; false: none (no fleet, or unknown here). */
 bool wr_fleet_record(struct wr_control *c, const struct wr_uuid *project, struct wr_record *out);
@@ -145,5 +148,8 @@ void wr_lease_json(struct wr_control *c, json_t *o, const struct wr_uuid *projec
 void wr_lease_want(struct wr_control *c, const struct wr_uuid *project, wr_open_fn fn, void *ctx);
 void wr_open_here(struct wr_control *c, const struct wr_uuid *project, bool accept_loss,
 		  wr_open_fn fn, void *ctx);
+
+/* Do most nodes of the fleet, this one among them, tell the same time, as they said since then? */
+bool wr_peers_clocks_agree(struct wr_control *c, uint64_t since_ns);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What fleet.c, channel.c, peers.c, ask.c, member.c, inbound.c and lease.c share.  One thread, the
+ * What fleet.c, channel.c, peers.c, ask.c, member.c, inbound.c and leases share.  One thread, the
  * loop of control.
  *
  *   channel.c  the @peer process: its life, messages to and from it
@@ -43,7 +43,10 @@ struct wr_pnode {
 	bool there;           /* it answered its last HELLO */
 	uint64_t answered_ns; /* monotonic; its last good answer; 0: none since our start */
 	bool ahead_known, ahead_told;
-	int64_t ahead_s;   /* its clock minus ours */
+	int64_t ahead_s;   /* its clock minus ours, */
+	uint64_t ahead_ns; /* monotonic: as of then */
+	int64_t told_s;    /* the time that it told then */
+	uint64_t set_ns;   /* monotonic; its clock was set, by much; 0: not since our start */
 	uint64_t hello_ns; /* when to greet it next */
 };
 
@@ -174,7 +177,7 @@ void wr_inbound_tick(struct wr_control *c);
 void wr_inbound_lost(struct wr_control *c);
 void wr_inbound_end(struct wr_control *c);
 
-/* ---- lease.c ---- */
+/* ---- leases (lease_int.h) ---- */
 
 /* Is it in use here: active, or an operation works on it? */
 bool wr_lease_lives(struct wr_control *c, const struct wr_uuid *project);

@@ -3,6 +3,7 @@
  * this program, too). What several nodes do: test/cli/83-peers.bats. */
 #include <signal.h>
 
+#include "base/test_ok.h"
 #include "host/node/test_node.h"
 #include "serve/control/fleet_int.h"
 #include "serve/control/replicas.h"
@@ -10,13 +11,6 @@
 
 static struct test_root root;
 static struct wr_control *c;
-
-#define ok(call)                                                                \
-	do {                                                                    \
-		struct wr_err ok_err = WR_ERR_INIT, *err = &ok_err;             \
-		if ((call) < 0)                                                 \
-			fail_msg("line %d: %s: %s", __LINE__, #call, err->msg); \
-	} while (0)
 
 static void
 serve_begin(void)
@@ -296,6 +290,48 @@ test_peers__replays_and_counters_are_remembered(void **state WR_UNUSED)
 	assert_false(n->behind);
 }
 
+/* Another node of the fleet, whose clock is that much ahead of ours. */
+static void
+tells(unsigned number, int64_t ahead_s)
+{
+	struct wr_fleet *f = &c->fleet->auth->fleet;
+	struct wr_uuid id;
+
+	snprintf(id.s, sizeof(id.s), "ffffffff-ffff-4fff-bfff-%012u", number);
+	if (!wr_fleet_find(f, &id)) {
+		f->node = wr_reallocarray(f->node, f->node_count + 1, sizeof(*f->node));
+		f->node[f->node_count] = f->node[0];
+		f->node[f->node_count++].node.id = id;
+	}
+	wr_pnode_clock(c, wr_pnode_get(c, &(struct wr_node_id){id, f->node[0].node.inc}), ahead_s);
+}
+
+static void
+test_peers__do_their_clocks_agree(void **state WR_UNUSED)
+{
+	uint64_t then = wr_clock_mono_ns();
+
+	/* Nobody but this one. */
+	assert_false(wr_peers_clocks_agree(c, 0));
+	tells(1, 5);
+	assert_true(wr_peers_clocks_agree(c, then));
+	tells(1, -1800);
+	assert_false(wr_peers_clocks_agree(c, then));
+	tells(1, -2);
+	/* With three others it takes two of them. */
+	tells(2, 1800);
+	tells(3, 1800);
+	assert_false(wr_peers_clocks_agree(c, then));
+	tells(3, 60);
+	assert_true(wr_peers_clocks_agree(c, then));
+	/* What was said before counts no more. */
+	assert_false(wr_peers_clocks_agree(c, wr_clock_mono_ns()));
+	/* One that was set, too, may have heard the same wrong time. */
+	tells(3, 86400);
+	tells(3, 1);
+	assert_false(wr_peers_clocks_agree(c, then));
+}
+
 static void
 test_heard__by_project(void **state WR_UNUSED)
 {
@@ -332,6 +368,7 @@ main(int argc, char **argv)
 					    teardown),
 	    cmocka_unit_test_setup_teardown(test_peers__replays_and_counters_are_remembered, setup,
 					    teardown),
+	    cmocka_unit_test_setup_teardown(test_peers__do_their_clocks_agree, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_heard__by_project, setup, teardown),
 	};
 

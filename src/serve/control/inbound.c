@@ -20,6 +20,7 @@
 #include "serve/control/replicas.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
+#include "sys/sealed.h"
 
 /* Who finds no place waits that long for one. */
 #define WAIT_NS (20 * (uint64_t)WR_SECOND)
@@ -214,7 +215,7 @@ spawn(struct wr_inbound *s, int stream, struct wr_err *err)
 {
 	struct wr_control *c = s->c;
 	const char *argv[] = {"warren", "@receive", wr_node_arg(c->node), NULL};
-	WR_SCOPED(wr_closep) int file = wr_memory_file(&s->envelope, err);
+	WR_SCOPED(wr_closep) int file = wr_sealed_make(s->envelope.p, s->envelope.len, err);
 	struct wr_spawn sp = WR_SPAWN_INIT;
 	char **env;
 	pid_t pid;

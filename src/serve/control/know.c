@@ -3,8 +3,12 @@
  * What a hub knows of the projects that nodes hold.  Its catalog may be lost, or an older one may
  * have come back: then names and uids are in use that it does not know of.
  *
- *   a node reports -> INVENTORY, page by page -> RECORDS_ASK for what is not here, or older
- *                  -> everything that it holds is in the catalog: the node is known
+ *   a node reports -> INVENTORY, a page -> RECORDS_ASK for what of it is not here, or older
+ *                  -> the next page; after the last one everything that it holds is in the catalog:
+ *                     the node is known
+ *
+ * A page is in the catalog before the next one is asked for, so one of each node is in memory, and
+ * what was cut off goes on where it was.
  *
  * As long as a node of the fleet record is not known, and not removed, the catalog is recovering:
  * it gives no name away.  Everything else works: raises ask the members.
@@ -34,8 +38,8 @@
 /* LIMITs */
 #define NEWER_MAX 64 /* records that a node is told after a start; the rest as it comes up */
 #define FETCH_MAX 128
-#define READINGS_MAX 16  /* nodes that are asked on the hub's own account at a time */
-#define READ_MAX 1000000 /* copies of one node */
+#define READINGS_MAX 16   /* nodes that are asked on the hub's own account at a time */
+#define READ_MAX 10000000 /* copies of one node */
 #define BARE_MAX 1000
 #define PERMITS_MAX 64
 /* A reservation of which nothing was heard is given up after so long. */
@@ -48,6 +52,12 @@
 struct known {
 	struct wr_uuid node;
 	uint64_t nonce, asked_ns; /* since which of its boots all that it holds is known */
+	/* A reading that began then was cut off behind this (s[0] = 0: none was), after so many
+	 * copies of the process with that nonce. */
+	struct wr_uuid after;
+	int64_t began;
+	size_t read;
+	uint64_t read_nonce;
 	/* Names that it was given since: */
 	uint64_t hour_ns;
 	unsigned created;
@@ -57,12 +67,17 @@ struct known {
 struct reading {
 	struct wr_control *c;
 	struct wr_node_id node;
-	struct wr_report *r;
-	size_t count, cap;
-	bool all;      /* the node is not known: everything is fetched */
-	bool whole;    /* nothing was left out */
-	size_t next;   /* of r: what is fetched from here on */
-	size_t *asked; /* which ones RECORDS_ASK names */
+	struct wr_uuid after; /* where the page begins; s[0] = 0: at the first */
+	struct wr_report *r;  /* the page, ascending by id */
+	size_t count;
+	int64_t began;  /* by the wall clock; what was made since may not be on its pages */
+	size_t read;    /* copies on the pages before, */
+	uint64_t nonce; /* all of them of this process of the node */
+	size_t told;    /* newer records that it was sent */
+	bool all;       /* the node is not known: everything is fetched */
+	bool whole;     /* it is the last page */
+	size_t next;    /* of r: what is fetched from here on */
+	size_t *asked;  /* which ones RECORDS_ASK names */
 	size_t asked_count;
 	struct reading *link;
 };
@@ -143,7 +158,7 @@ now_known(struct reading *r)
 	{
 		WR_SCOPED(wr_freep)
 		char *why = wr_asprintf("all %zu projects that node '%s' holds are in the catalog",
-					r->count, wr_fleet_name(c, &r->node.id));
+					r->read, wr_fleet_name(c, &r->node.id));
 
 		wr_event(c, "hub", NULL, "hub.recovering", why, NULL);
 	}
@@ -153,19 +168,6 @@ now_known(struct reading *r)
 }
 
 /* ---- names of which nothing came ---- */
-
-static void
-told(void *ctx WR_UNUSED, const struct wr_msg *answer WR_UNUSED, const struct wr_err *why WR_UNUSED)
-{
-}
-
-static int
-by_project(const void *a, const void *b)
-{
-	const struct wr_report *x = a, *y = b;
-
-	return strcmp(x->project.s, y->project.s);
-}
 
 struct bare {
 	const struct reading *r; /* NULL: only who could tell */
@@ -187,10 +189,8 @@ look_bare(void *ctx, const struct wr_cat_project *p, struct wr_err *err WR_UNUSE
 		known_of(b->k, &e.writer.id)->asked_ns = 0;
 		return 0;
 	}
-	/* Who was to make it says that it has none; no other ever said it had one. */
-	if (strcmp(e.writer.id.s, b->r->node.id.s) != 0 ||
-	    bsearch(&(struct wr_report){.project = p->id}, b->r->r, b->r->count, sizeof(*b->r->r),
-		    by_project))
+	/* Who was to make it said that it has none; no other ever said it had one. */
+	if (strcmp(e.writer.id.s, b->r->node.id.s) != 0)
 		return 0;
 	wr_grow(&b->id, &b->cap, b->count + 1, sizeof(*b->id));
 	b->id[b->count++] = p->id;
@@ -206,7 +206,8 @@ free_bare(struct reading *r)
 	struct wr_err err = WR_ERR_INIT;
 
 	if (wr_know_missing(r->c, NULL) == 0)
-		(void)wr_catalog_project_bare(cat, now - BARE_S, BARE_MAX, look_bare, &b, &err);
+		(void)wr_catalog_project_bare(cat, r->began - BARE_S, BARE_MAX, look_bare, &b,
+					      &err);
 	for (size_t i = 0; i < b.count && err.code == WR_E_NONE; i++)
 		if (wr_catalog_project_purged(cat, &b.id[i], now, &err) == 0)
 			wr_event(r->c, "hub", &b.id[i], "hub.name-free",
@@ -282,6 +283,20 @@ learn(struct wr_control *c, const struct wr_uuid *project, const struct wr_buf *
 }
 
 static void fetch(struct reading *r);
+static void ask_page(struct reading *r);
+
+/* The next one goes on from here. */
+static void
+cut_off(struct reading *r)
+{
+	struct known *n = known_of(r->c->fleet->know, &r->node.id);
+
+	n->after = r->after;
+	n->began = r->began;
+	n->read = r->read;
+	n->read_nonce = r->nonce;
+	reading_free(r);
+}
 
 static void
 on_records(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNUSED)
@@ -294,7 +309,7 @@ on_records(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_U
 	if (!got || wr_catalog_begin(r->c->fleet->catalog, &err) < 0) {
 		if (err.code != WR_E_NONE)
 			wr_log_err(WR_LOG_ERROR, "catalog what a node holds", &err);
-		reading_free(r); /* it reports again */
+		cut_off(r); /* it reports again */
 		return;
 	}
 	for (size_t i = 0; i < got; i++) {
@@ -307,11 +322,30 @@ on_records(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_U
 	}
 	if (wr_catalog_commit(r->c->fleet->catalog, &err) < 0) {
 		wr_log_err(WR_LOG_ERROR, "catalog what a node holds", &err);
-		reading_free(r);
+		cut_off(r);
 		return;
 	}
 	r->next = r->asked[got - 1] + 1;
 	fetch(r);
+}
+
+/* All of the page is here. */
+static void
+page_done(struct reading *r)
+{
+	r->read += r->count;
+	if (r->count)
+		r->after = r->r[r->count - 1].project;
+	r->count = 0;
+	if (!r->whole && r->read < READ_MAX) {
+		ask_page(r);
+		return;
+	}
+	if (r->whole) {
+		now_known(r);
+		free_bare(r);
+	}
+	reading_free(r);
 }
 
 static void
@@ -334,11 +368,7 @@ fetch(struct reading *r)
 		return;
 	}
 	wr_msg_fini(&m);
-	if (r->whole) {
-		now_known(r);
-		free_bare(r);
-	}
-	reading_free(r);
+	page_done(r);
 }
 
 /* It was away when they were made. */
@@ -346,9 +376,8 @@ static void
 tell_newer(struct reading *r)
 {
 	struct wr_control *c = r->c;
-	size_t n = 0;
 
-	for (size_t i = 0; i < r->count && n < NEWER_MAX; i++) {
+	for (size_t i = 0; i < r->count && r->told < NEWER_MAX; i++) {
 		struct wr_cat_project p = {0};
 		struct wr_msg m = WR_MSG_INIT;
 
@@ -358,14 +387,12 @@ tell_newer(struct reading *r)
 			m.project = r->r[i].project;
 			wr_buf_add(&m.record, p.record.p, p.record.len);
 			wr_buf_add(&m.settings, p.settings.p, p.settings.len);
-			wr_ask(c, &r->node.id, &m, ASK_MS, told, NULL);
-			n++;
+			wr_ask(c, &r->node.id, &m, ASK_MS, NULL, NULL);
+			r->told++;
 		}
 		wr_cat_project_fini(&p);
 	}
 }
-
-static void ask_page(struct reading *r);
 
 static void
 on_page(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNUSED)
@@ -374,28 +401,35 @@ on_page(void *ctx, const struct wr_msg *answer, const struct wr_err *why WR_UNUS
 	struct wr_err err = WR_ERR_INIT;
 
 	if (!answer || answer->kind != WR_MSG_HOLDS || (!answer->flag && !answer->report_count)) {
-		reading_free(r);
+		cut_off(r);
 		return;
 	}
-	wr_grow(&r->r, &r->cap, r->count + answer->report_count + 1, sizeof(*r->r));
-	if (answer->report_count)
-		memcpy(r->r + r->count, answer->report,
-		       answer->report_count * sizeof(*answer->report));
-	r->count += answer->report_count;
-	if (!answer->flag && r->count < READ_MAX) {
+	/* What another process of it said counts no more: it may have come back emptied. */
+	if (*r->after.s && answer->nonce != r->nonce) {
+		r->after = (struct wr_uuid){{0}};
+		r->began = wr_clock_wall().s;
+		r->read = 0;
 		ask_page(r);
 		return;
 	}
+	r->nonce = answer->nonce;
 	r->whole = answer->flag;
-	qsort(r->r, r->count, sizeof(*r->r), by_project);
-	if (wr_catalog_report(r->c->fleet->catalog, &answer->from, r->r, r->count, r->whole,
-			      wr_clock_wall().s, &err) < 0) {
+	r->count = answer->report_count;
+	r->next = 0;
+	if (r->count)
+		memcpy(r->r, answer->report, r->count * sizeof(*r->r));
+	if (wr_catalog_report_page(r->c->fleet->catalog, &answer->from, r->after.s, r->r, r->count,
+				   r->whole, wr_clock_wall().s, &err) < 0) {
+		if (err.code == WR_E_INVALID) {
+			wr_peer_refused(r->c, answer, &err);
+			reading_free(r);
+			return;
+		}
 		wr_log_err(WR_LOG_ERROR, "catalog a report", &err);
-		reading_free(r);
+		cut_off(r);
 		return;
 	}
 	tell_newer(r);
-	r->asked = wr_calloc(FETCH_MAX, sizeof(*r->asked));
 	fetch(r);
 }
 
@@ -405,7 +439,7 @@ ask_page(struct reading *r)
 	struct wr_msg m = WR_MSG_INIT;
 
 	m.kind = WR_MSG_INVENTORY;
-	m.text = r->count ? wr_strdup(r->r[r->count - 1].project.s) : NULL;
+	m.text = *r->after.s ? wr_strdup(r->after.s) : NULL;
 	wr_ask(r->c, &r->node.id, &m, PAGE_MS, on_page, r);
 }
 
@@ -413,18 +447,27 @@ static void
 begin_reading(struct wr_control *c, const struct wr_node_id *node, bool all)
 {
 	struct wr_know *k = c->fleet->know;
+	struct known *n = known_of(k, &node->id);
 	struct reading *r;
 
 	for (r = k->readings; r; r = r->link)
 		if (!strcmp(r->node.id.s, node->id.s))
 			return;
-	known_of(k, &node->id)->asked_ns = wr_clock_boot_ns();
+	n->asked_ns = wr_clock_boot_ns();
 	r = wr_calloc(1, sizeof(*r));
 	r->c = c;
 	r->node = *node;
 	r->all = all;
+	r->after = n->after;
+	r->began = *n->after.s ? n->began : wr_clock_wall().s;
+	r->read = n->read;
+	r->nonce = n->read_nonce;
+	r->r = wr_calloc(WR_MSG_REPORTS, sizeof(*r->r));
+	r->asked = wr_calloc(FETCH_MAX, sizeof(*r->asked));
 	r->link = k->readings;
 	k->readings = r;
+	n->after = (struct wr_uuid){{0}};
+	n->read = 0;
 	ask_page(r);
 }
 

@@ -7,6 +7,7 @@
 #include "serve/control/control_int.h"
 #include "serve/control/limits.h"
 #include "serve/control/marks.h"
+#include "sys/fs.h"
 
 /* Each active project is looked after once in so many seconds. */
 #define ROUND_S 30
@@ -37,6 +38,34 @@ tree_of(struct wr_control *c, const struct wr_proj_row *r)
 				      .parent_fd = c->node->volume[r->tree_vol].projects_fd,
 				      .uid = r->uid,
 				      .exclusive = r->exclusive};
+}
+
+/* One that is open to be looked at; its driver is NULL where nobody counts it. */
+struct scratch {
+	struct wr_quota *q; /* borrowed */
+	struct wr_quota_tree tree;
+	int dir_fd;
+};
+
+static bool
+scratch_open(struct wr_control *c, const struct wr_proj_row *r, struct scratch *out)
+{
+	struct wr_quota *q;
+	size_t vol;
+
+	*out = (struct scratch){.dir_fd = -1};
+	if (!c->limits || !wr_scratch_find(c->node, &r->id, WR_SCRATCH_LIVE, &vol) ||
+	    c->volume_lost[vol])
+		return false;
+	q = &c->limits->quota[vol];
+	if (!q->driver || !q->caps.bytes)
+		return false;
+	out->dir_fd = wr_scratch_dir(&c->node->volume[vol], WR_SCRATCH_LIVE, false, NULL);
+	out->q = q;
+	out->tree = tree_of(c, r);
+	out->tree.parent_fd = out->dir_fd;
+	out->tree.scratch = true;
+	return out->dir_fd >= 0;
 }
 
 /* ---- the start ---- */
@@ -176,6 +205,23 @@ wr_limits_end(struct wr_control *c)
 
 /* ---- while projects are active ---- */
 
+/* One that was taken back stays as it is limited, until the next start. */
+static void
+tend_scratch(struct wr_control *c, const struct wr_proj_row *r, const struct wr_settings *set)
+{
+	const uint64_t bytes = wr_settings_u64(set, "scratch");
+	struct wr_err err = WR_ERR_INIT;
+	struct wr_quota_usage u;
+	struct scratch s;
+
+	if (!bytes || !scratch_open(c, r, &s))
+		return;
+	if (wr_quota_tend(s.q, &s.tree, bytes, wr_settings_u64(set, "inodes"), &u, &err) < 0 &&
+	    err.code != WR_E_UNSUPPORTED)
+		wr_log_err(WR_LOG_WARNING, r->name, &err);
+	wr_closep(&s.dir_fd);
+}
+
 /* An operation sets and clears by itself, and by the settings that it began with: then the next
  * round puts it right. */
 static void
@@ -191,6 +237,7 @@ tend(struct wr_control *c, const struct wr_proj_row *r)
 	if (!q || !q->caps.bytes || !p || p->run || wr_row_settings(r, &set, &err) < 0)
 		return;
 	t = tree_of(c, r);
+	tend_scratch(c, r, &set); /* before the limits of the uid, which has both */
 	if (wr_quota_tend(q, &t, wr_settings_u64(&set, "disk"), wr_settings_u64(&set, "inodes"), &u,
 			  &err) == 0)
 		wr_marks_used(c, &r->id, u.bytes);
@@ -253,6 +300,20 @@ wr_limits_usage(struct wr_control *c, const struct wr_proj_row *r, struct wr_quo
 		return false;
 	t = tree_of(c, r);
 	return wr_quota_usage(q, &t, out, NULL) == 0;
+}
+
+bool
+wr_limits_scratch(struct wr_control *c, const struct wr_proj_row *r, struct wr_quota_usage *out)
+{
+	struct scratch s;
+	bool counted;
+
+	*out = (struct wr_quota_usage){0};
+	if (!scratch_open(c, r, &s))
+		return false;
+	counted = wr_quota_usage(s.q, &s.tree, out, NULL) == 0;
+	wr_closep(&s.dir_fd);
+	return counted;
 }
 
 void

@@ -18,6 +18,9 @@ void wr_limits_changed(struct wr_control *c, const struct wr_proj_row *r);
 void wr_limits_shared(struct wr_control *c, const struct wr_proj_row *r);
 /* What the file system counts of its working files now; false: nobody does. inodes 0: not those. */
 bool wr_limits_usage(struct wr_control *c, const struct wr_proj_row *r, struct wr_quota_usage *out);
+/* The same of its scratch; false also where there is none. */
+bool wr_limits_scratch(struct wr_control *c, const struct wr_proj_row *r,
+		       struct wr_quota_usage *out);
 /* Member "limits" of a project that is shown. set: NULL if there are none. */
 void wr_limits_json(struct wr_control *c, json_t *o, const struct wr_proj_row *r, bool active,
 		    const struct wr_settings *set);

@@ -111,6 +111,14 @@ wr_timer_on(struct wr_loop *l, struct wr_timer *t, uint64_t after_ns,
 }
 
 void
+wr_timer_sooner(struct wr_loop *l, struct wr_timer *t, uint64_t after_ns,
+		void (*fn)(struct wr_timer *t))
+{
+	if (!t->on || t->at_ns > wr_clock_mono_ns() + after_ns)
+		wr_timer_on(l, t, after_ns, fn);
+}
+
+void
 wr_timer_off(struct wr_loop *l, struct wr_timer *t)
 {
 	if (!t->on)

@@ -57,6 +57,9 @@ void wr_watch_off(struct wr_loop *l, struct wr_watch *w); /* harmless twice */
 
 void wr_timer_on(struct wr_loop *l, struct wr_timer *t, uint64_t after_ns,
 		 void (*fn)(struct wr_timer *t));
+/* Likewise, unless it comes sooner anyway. */
+void wr_timer_sooner(struct wr_loop *l, struct wr_timer *t, uint64_t after_ns,
+		     void (*fn)(struct wr_timer *t));
 void wr_timer_off(struct wr_loop *l, struct wr_timer *t); /* harmless twice */
 
 /* pidfd: of an adopted process, taken; -1: pid is our child. fn is called once, from the loop. */

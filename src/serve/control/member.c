@@ -4,10 +4,12 @@
  * envelope, nonce and counter.  Each: authority lock, load, judge, store, answer; nobody sees an
  * effect that is not durable.
  *
- *   anyone in the fleet   HELLO FLEET_PUT INSTALL KEEP ATTEST   what they carry is signed, or
- * theirs a hub                 PREPARE GRANT_ASK a member              FILL_ASK   it gets files
- * START   (open.c) a hub                 INVENTORY   (copies.c) to a hub (hub.c)      CREATE RAISE
- * SETTINGS REPORT CERT ADDRESS
+ *   anyone in the fleet   HELLO FLEET_PUT INSTALL KEEP ATTEST   of what is signed, or theirs
+ *   a hub                 PREPARE GRANT_ASK
+ *   a member              FILL_ASK                              it gets files
+ *                         START                                 open.c
+ *   a hub                 INVENTORY                             reports.c
+ *   to a hub              CREATE RAISE SETTINGS REPORT CERT ADDRESS   hub_int.h
  */
 #include "base/log.h"
 #include "serve/control/drops.h"

@@ -10,6 +10,7 @@
  */
 #include "base/log.h"
 #include "base/str.h"
+#include "host/node/age.h"
 #include "serve/control/drops.h"
 #include "serve/control/fleet_int.h"
 #include "sys/clock.h"
@@ -190,7 +191,7 @@ look(struct wr_control *c, struct wr_mend *m)
 
 	m->waiting = false;
 	wr_json_u64(args, "rate", conf->replica_rate);
-	wr_json_i64(args, "floor_s", (int64_t)conf->replica_floor);
+	wr_age_floor(c->node, args);
 	m->look = wr_look_begin(c, WR_TASK_MEND, &m->project, false, args, on_looked, k, &err);
 	if (!m->look) {
 		free(k);

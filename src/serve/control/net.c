@@ -8,7 +8,6 @@
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 #include "serve/control/fleet.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
+#include "sys/sealed.h"
 
 #define KEY_FILE "tls/node.key"
 #define CERT_FILE "tls/node.crt"
@@ -124,25 +124,11 @@ load(struct wr_control *c, struct wr_buf *out, struct wr_err *err)
 }
 
 int
-wr_memory_file(const struct wr_buf *b, struct wr_err *err)
-{
-	WR_SCOPED(wr_closep) int fd = memfd_create("warren", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int out;
-
-	if (fd < 0 || wr_write_all(fd, b->p, b->len) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) < 0)
-		return wr_err_sys(err, "make a file in memory");
-	out = fd;
-	fd = -1;
-	return out;
-}
-
-int
 wr_net_key(struct wr_control *c, struct wr_err *err)
 {
 	WR_SCOPED(wr_secret_fini) struct wr_buf b = WR_BUF_INIT;
 
-	return load(c, &b, err) < 0 ? -1 : wr_memory_file(&b, err);
+	return load(c, &b, err) < 0 ? -1 : wr_sealed_make(b.p, b.len, err);
 }
 
 int64_t

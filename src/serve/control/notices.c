@@ -317,6 +317,26 @@ look_files(struct look *l, struct wr_control *c, const struct wr_proj_row *r,
 }
 
 static void
+look_scratch(struct look *l, struct wr_control *c, const struct wr_proj_row *r,
+	     const struct wr_settings *set)
+{
+	const uint64_t quota = wr_settings_u64(set, "scratch");
+	struct wr_quota_usage u;
+	struct wr_notice *n;
+	bool fresh;
+
+	if (!quota || !wr_limits_scratch(c, r, &u))
+		return;
+	n = take(l, "scratch", level_of(l, "scratch", u.bytes, quota), &fresh);
+	if (n && fresh && n->level >= 100)
+		say(n, r, "the scratch of %s is used up (%s): make room", wr_fmt_bytes(quota).s,
+		    wr_fmt_bytes(u.bytes).s);
+	else if (n && fresh)
+		say(n, r, "more than %" PRIu64 " %% of the scratch of %s is used (%s)", n->level,
+		    wr_fmt_bytes(quota).s, wr_fmt_bytes(u.bytes).s);
+}
+
+static void
 look_history(struct look *l, const struct wr_proj_row *r, const struct wr_settings *set)
 {
 	const uint64_t quota = wr_repo_quota(set);
@@ -408,6 +428,7 @@ wr_notices_check(struct wr_control *c, const struct wr_proj_row *r)
 	if (wr_state_transient(st.state))
 		goto out; /* somebody else is at work */
 	look_files(&l, c, r, &set);
+	look_scratch(&l, c, r, &set);
 	look_history(&l, r, &set);
 	if (st.active)
 		look_resources(&l, c, r, &set);

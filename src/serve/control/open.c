@@ -4,7 +4,7 @@
  *
  *   open: look at our own disk -> not the writer: RAISE at a hub, INSTALL here, look again
  *                              -> the newest files are not here: FILL_ASK, wait, look again
- *                              -> writer: a round of keepalives (lease.c) -> it may start
+ *                              -> writer: a round of keepalives (lease_int.h) -> it may start
  *   move: the others are there (HELLO) -> stop, all safe -> RAISE to the other -> START there
  *
  * Each step looks at what is, so whatever was cut off goes on when it is asked for again.
@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "serve/control/fleet_int.h"
 #include "serve/control/replicas.h"
+#include "serve/control/scratch.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -485,6 +486,7 @@ move_done(struct moving *m, const struct wr_err *not_started)
 	wr_json_str(o, "to", m->to.id.s);
 	wr_json_str(o, "to_name", wr_fleet_name(m->c, &m->to.id));
 	wr_json_bool(o, "started", m->active && !not_started);
+	wr_scratch_left(m->c, &m->project, o);
 	if (not_started) {
 		WR_SCOPED(wr_freep)
 		char *text = wr_asprintf("it is there, but does not run yet: %s", not_started->msg);

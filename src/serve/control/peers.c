@@ -13,6 +13,8 @@
 #define FILE_BYTES (1u << 20)
 #define STORE_EVERY_NS (10 * (uint64_t)WR_SECOND)
 #define CLOCK_EVENT_S 60
+/* A clock that goes on by so much more, or less, than ours did was set. */
+#define CLOCK_SET_S 3600
 
 /* ---- the table ---- */
 
@@ -171,10 +173,18 @@ wr_pnode_count(struct wr_control *c, struct wr_pnode *n, uint64_t counter, uint6
 void
 wr_pnode_clock(struct wr_control *c, struct wr_pnode *n, int64_t ahead_s)
 {
-	bool far = ahead_s > CLOCK_EVENT_S || ahead_s < -CLOCK_EVENT_S;
+	const bool far = ahead_s > CLOCK_EVENT_S || ahead_s < -CLOCK_EVENT_S;
+	const uint64_t now = wr_clock_mono_ns();
+	const int64_t told = wr_clock_wall().s + ahead_s,
+		      passed = (int64_t)((now - n->ahead_ns) / WR_SECOND);
 
+	if (n->ahead_known &&
+	    (told - n->told_s - passed > CLOCK_SET_S || told - n->told_s - passed < -CLOCK_SET_S))
+		n->set_ns = now;
 	n->ahead_known = true;
 	n->ahead_s = ahead_s;
+	n->ahead_ns = now;
+	n->told_s = told;
 	if (far && !n->ahead_told) {
 		WR_SCOPED(wr_freep)
 		char *why =
@@ -185,6 +195,29 @@ wr_pnode_clock(struct wr_control *c, struct wr_pnode *n, int64_t ahead_s)
 		wr_event(c, "fleet", NULL, "clock.skew", why, NULL);
 	}
 	n->ahead_told = far;
+}
+
+bool
+wr_peers_clocks_agree(struct wr_control *c, uint64_t since_ns)
+{
+	const struct wr_fleet *f = c->fleet ? &c->fleet->auth->fleet : NULL;
+	size_t nodes = 0, agree = 1; /* this one */
+
+	for (size_t i = 0; f && i < f->node_count; i++) {
+		const struct wr_pnode *n;
+
+		if (f->node[i].flags & WR_FLEET_REMOVED)
+			continue;
+		nodes++;
+		if (!strcmp(f->node[i].node.id.s, c->node->id.s))
+			continue;
+		n = wr_pnode_get(c, &f->node[i].node);
+		/* One that was set when ours was may have had it from the same wrong place. */
+		agree += n && n->ahead_known && n->ahead_ns > since_ns &&
+			 n->ahead_s <= CLOCK_EVENT_S && n->ahead_s >= -CLOCK_EVENT_S &&
+			 (!n->set_ns || n->set_ns + CLOCK_SET_S * (uint64_t)WR_SECOND < since_ns);
+	}
+	return agree > 1 && 2 * agree > nodes;
 }
 
 void

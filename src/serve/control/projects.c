@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "host/node/age.h"
 #include "serve/control/control_int.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
@@ -308,7 +309,7 @@ index_project(struct wr_control *c, struct wr_place_of *place, bool trashed, str
 	row.tree_vol = (uint32_t)place->tree_vol;
 	row.repo_vol = (uint32_t)place->repo_vol;
 	if (trashed) {
-		row.deleted = wr_clock_wall().s;
+		row.deleted = wr_age_stamp(c->node);
 		if (wr_work_load(c->node, &set.id, &work, NULL) == 0 && work.deleted_at)
 			row.deleted = work.deleted_at;
 		wr_work_fini(&work);
@@ -352,7 +353,7 @@ reconcile_one(struct wr_control *c, size_t vol, const struct wr_uuid *id, int co
 	}
 	if (!trashed != !row.deleted) {
 		/* An operation ended after its directories had moved, before the row had. */
-		row.deleted = trashed ? wr_clock_wall().s : 0;
+		row.deleted = trashed ? wr_age_stamp(c->node) : 0;
 		if (wr_store_proj_put(c->store, &row, &err) < 0)
 			wr_log_err(WR_LOG_ERROR, "index a project", &err);
 	}
@@ -418,9 +419,10 @@ look_orphan(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED
 	struct orphans *o = ctx;
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_proj *p = wr_proj_find(o->c, &r->id);
+	struct wr_err why = WR_ERR_INIT;
 
 	if (!(p && (p->run || p->first)) && !r->save_began && !r->used &&
-	    wr_place_of_find(o->c->node, &r->id, &place, NULL) < 0) {
+	    wr_place_of_find(o->c->node, &r->id, &place, &why) < 0 && why.code == WR_E_NOT_FOUND) {
 		wr_grow(&o->id, &o->cap, o->count + 1, sizeof(*o->id));
 		o->id[o->count++] = r->id;
 	}

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What copies.c, open.c, hub.c and calls_fleet.c share besides fleet.h. */
+/* What copies, open.c, hubs and the calls about several nodes share besides fleet.h. */
 #ifndef WR_CONTROL_REPLICAS_H
 #define WR_CONTROL_REPLICAS_H
 
 #include "fleet/place/place.h"
 #include "serve/control/fleet.h"
 
-/* ---- copies.c ---- */
+/* ---- copies: holdings.c, behind.c, reports.c, orphans.c ---- */
 
 /* Every operation that ended: receipts of saves are looked into, failures put off. Works also
  * before copies.c has begun. */
@@ -51,6 +51,9 @@ int64_t wr_recovery_point(const struct wr_record *e, const struct wr_holding *h,
 const struct wr_fleet_node *wr_fleet_node_of(struct wr_control *c, const char *ref,
 					     struct wr_err *err);
 
+/* A copy's files are brought along as its settings say; the first save that they lack counts. Work
+ * that nobody saved goes to a side branch, within seconds. */
+void wr_copy_update_later(struct wr_control *c, const struct wr_uuid *project);
 /* A record that another node sent, base64. */
 void wr_copies_record(struct wr_control *c, const struct wr_uuid *project, const char *b64);
 
@@ -78,7 +81,7 @@ void wr_open_end(struct wr_control *c);
 /* Does a start of it here need other nodes first? */
 bool wr_open_needed(struct wr_control *c, const struct wr_uuid *project);
 
-/* ---- hub.c ---- */
+/* ---- hub_create.c ---- */
 
 /* The first record of a project, signed, with its settings, in the catalog. io_set: uid and gid are
  * chosen (pick_uid), rev stays. writer: where it is made. */
@@ -97,7 +100,7 @@ size_t wr_hub_placement(struct wr_control *c, const struct wr_uuid *project,
 			const struct wr_node_id *writer, struct wr_placed *out,
 			struct wr_record *io, struct wr_err *err);
 
-/* ---- joining.c ---- */
+/* ---- hub_place.c ---- */
 
 /* Of a hub: a node is reached elsewhere. Signs the fleet record anew if that is news. */
 int wr_fleet_set_address(struct wr_control *c, const struct wr_node_id *node, const char *peer,
@@ -126,7 +129,7 @@ int wr_copy_admit(struct wr_control *c, const struct wr_uuid *project,
 int wr_copy_admit_doc(struct wr_control *c, const struct wr_uuid *project, const struct wr_buf *doc,
 		      struct wr_err *err);
 
-/* ---- calls_fleet.c: what other calls have to do with hubs ---- */
+/* ---- ask_hub.c: what other calls have to do with hubs ---- */
 
 /* CREATE at a hub, then what it answered on this node's disk; fn from the loop. set: as wished; its
  * uid counts unless pick_uid. out of fn: the settings as signed. */

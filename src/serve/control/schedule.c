@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "host/node/age.h"
 #include "host/runner/runner.h"
 #include "serve/control/control_int.h"
 #include "serve/control/drops.h"
@@ -18,6 +19,7 @@
 #include "serve/control/notices.h"
 #include "serve/control/replicas.h"
 #include "serve/control/resources.h"
+#include "serve/control/scratch.h"
 #include "sys/clock.h"
 #include "sys/fs.h"
 
@@ -179,7 +181,8 @@ look_trash(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 void
 wr_purge_expired(struct wr_control *c)
 {
-	struct old_trash t = {.before = wr_clock_wall().s - (int64_t)c->node->config.trash_keep};
+	uint64_t keep = wr_age_span(c->node, c->node->config.trash_keep);
+	struct old_trash t = {.before = wr_clock_wall().s - (int64_t)keep};
 	struct wr_err err = WR_ERR_INIT;
 
 	if (wr_store_proj_each(c->store, 1, look_trash, &t, &err) < 0)
@@ -197,6 +200,7 @@ wr_purge_expired(struct wr_control *c)
 			wr_log_err(WR_LOG_WARNING, "empty the trash", &err);
 	}
 	free(t.row);
+	wr_scratch_sweep(c);
 }
 
 /* ---- the clock ---- */
@@ -225,6 +229,7 @@ on_tick(struct wr_timer *t)
 	c->trim = false;
 	if (c->draining)
 		return;
+	wr_clock_tick(c);
 	wr_net_tick(c);
 	wr_fronts_tick(c);
 	wr_limits_tick(c);
@@ -235,13 +240,14 @@ on_tick(struct wr_timer *t)
 		watch_volumes(c);
 	if (every(&c->watchdog_ns, now, WATCHDOG_S))
 		watch_states(c);
-	if (every(&c->idle_ns, now, IDLE_S)) {
+	if (every(&c->idle_ns, now, IDLE_S) && !c->leaving) {
 		stop_idle(c);
 		wr_back_next(c);
 	}
 	if (every(&c->trash_ns, now, TRASH_S))
 		wr_purge_expired(c);
-	save_due(c, now / WR_SECOND);
+	if (!c->leaving)
+		save_due(c, now / WR_SECOND);
 }
 
 void
@@ -346,6 +352,7 @@ unwanted(struct wr_control *c, const struct wr_uuid *project)
 	if (p)
 		wr_proj_refresh(p, &row);
 	wr_event(c, "control", project, "project.taken-over", NULL, NULL);
+	wr_copy_update_later(c, project); /* W6: what nobody saved goes to a side branch */
 	wr_proj_row_fini(&row);
 }
 
@@ -359,8 +366,8 @@ on_back(void *ctx, const struct wr_err *why)
 {
 	struct back *b = ctx;
 
-	if (b->c->draining)
-		; /* the next daemon does it */
+	if (b->c->draining || b->c->leaving)
+		; /* the next daemon does it, or this one, if it stays */
 	else if (!why)
 		back_one(b->c, &b->project);
 	else if (!wr_fleet_is_writer(b->c, &b->project))
@@ -377,7 +384,8 @@ on_back(void *ctx, const struct wr_err *why)
 void
 wr_back_next(struct wr_control *c)
 {
-	while (c->back_count && c->back_running < c->node->config.start_parallel && !c->draining) {
+	while (c->back_count && c->back_running < c->node->config.start_parallel && !c->draining &&
+	       !c->leaving) {
 		struct wr_uuid project = c->back[--c->back_count];
 		struct back *b;
 

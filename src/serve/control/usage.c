@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What projects take, and their disk quota set by it (S4). */
 #include "base/str.h"
+#include "host/node/age.h"
 #include "serve/control/fleet.h"
 #include "serve/control/limits.h"
+#include "serve/control/scratch.h"
 
-#define FACTOR_DEFAULT 2
+#define FACTOR_DEFAULT 2000 /* thousandths */
+#define WITHIN_DEFAULT 5    /* percent */
 #define MIN_DEFAULT (UINT64_C(4) << 30)
 /* Quotas are whole numbers of this. */
 #define ROUND (UINT64_C(1) << 20)
@@ -12,14 +15,20 @@
 /* ---- usage ---- */
 
 int
-wr_usage_args(const struct wr_proj_row *r, json_t *args, struct wr_err *err)
+wr_usage_args(struct wr_control *c, const struct wr_proj_row *r, json_t *args, int *out_scratch,
+	      struct wr_err *err)
 {
 	struct wr_settings set = {0};
+	struct wr_quota_usage u;
 
 	if (wr_row_settings(r, &set, err) < 0)
 		return -1;
 	wr_life_leave_out_of(&set, args);
+	if (wr_limits_usage(c, r, &u))
+		wr_json_u64(args, "about", u.inodes);
 	wr_settings_fini(&set);
+	if (wr_json_get_bool(args, "now", false))
+		*out_scratch = wr_scratch_open(c, r);
 	return 0;
 }
 
@@ -68,6 +77,7 @@ wr_usage_json(struct wr_control *c, const struct wr_proj_row *r, const json_t *r
 		u64_or_null(part, "quota", has ? wr_repo_quota(&set) : 0);
 		v = json_object_get(result, "not_protected");
 		json_object_set(o, "not_protected", v ? v : json_null());
+		wr_scratch_json(c, o, r, has ? &set : NULL, wr_json_get_obj(result, "scratch"));
 		wr_json_null(o, "trash");
 		v = json_object_get(result, "folders");
 		json_object_set(o, "folders", v ? v : json_null());
@@ -75,21 +85,42 @@ wr_usage_json(struct wr_control *c, const struct wr_proj_row *r, const json_t *r
 		wr_json_null(o, "live");
 		wr_json_null(o, "history");
 		wr_json_null(o, "not_protected");
+		wr_scratch_json(c, o, r, has ? &set : NULL, NULL);
 		part = wr_json_object(o, "trash");
 		wr_json_u64(part, "bytes", r->bytes + r->repo_bytes);
-		wr_json_time(part, "until", r->deleted + (int64_t)c->node->config.trash_keep);
+		wr_json_time(part, "until",
+			     r->deleted +
+				 (int64_t)wr_age_span(c->node, c->node->config.trash_keep));
 		wr_json_take(o, "folders", json_array());
 	}
 	wr_settings_fini(&set);
 	return o;
 }
 
+/* How far a look at it is, whoever asked for that. */
+static void
+reply_progress(struct wr_control *c, struct wr_req *q)
+{
+	json_t *o = wr_json_begin("warren.progress/1");
+	json_t *progress = wr_streams_progress(c, &q->row.id);
+
+	wr_json_str(o, "project", q->row.id.s);
+	if (progress)
+		wr_json_take(o, "progress", progress);
+	else
+		wr_json_null(o, "progress");
+	wr_req_reply(q, 200, 0, o);
+}
+
 int
 wr_on_usage(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 {
-	if (!q->row.deleted)
+	if (wr_call_bool(&q->call, "progress", false))
+		reply_progress(c, q);
+	else if (!q->row.deleted)
 		return wr_on_task(c, q, err);
-	wr_req_reply(q, 200, 0, wr_usage_json(c, &q->row, NULL));
+	else
+		wr_req_reply(q, 200, 0, wr_usage_json(c, &q->row, NULL));
 	return 0;
 }
 
@@ -99,7 +130,7 @@ struct quotas {
 	struct wr_control *c;
 	struct wr_req *q; /* NULL: nobody waits any more */
 	char by[64];
-	uint64_t factor, min;
+	uint64_t factor, min, within; /* in thousandths, bytes, percent */
 	bool dry_run, walked;
 	json_t *answer, *list; /* list: borrowed */
 	size_t open;           /* changes that are on their way */
@@ -120,6 +151,30 @@ forget(struct wr_req *q)
 	a->q = NULL;
 }
 
+/* Of those that failed nothing has changed. */
+static void
+add_totals(struct quotas *a)
+{
+	uint64_t used = 0, old = 0, new = 0;
+	const json_t *item;
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(a->list, i, item)
+	{
+		const bool failed = wr_json_get_obj(item, "error") != NULL;
+
+		used += wr_json_get_u64(item, "used", 0);
+		old += wr_json_get_u64(item, "old", 0);
+		new += wr_json_get_u64(item, failed ? "old" : "new", 0);
+	}
+	o = wr_json_object(a->answer, "total");
+	wr_json_u64(o, "projects", json_array_size(a->list));
+	wr_json_u64(o, "used", used);
+	wr_json_u64(o, "old", old);
+	wr_json_u64(o, "new", new);
+}
+
 static void
 finish(struct quotas *a)
 {
@@ -127,6 +182,7 @@ finish(struct quotas *a)
 		return;
 	if (a->q) {
 		a->q->gone = NULL;
+		add_totals(a);
 		wr_json_u64(a->answer, "exit", a->failed ? 3 : 0);
 		wr_req_reply(a->q, 200, a->failed ? 3 : 0, a->answer);
 	} else {
@@ -150,13 +206,47 @@ on_changed(void *ctx, const struct wr_err *why)
 	finish(a);
 }
 
+/* Never less than is used: who is locked out of what is his cannot even make room. */
 static uint64_t
 wanted(const struct quotas *a, uint64_t used)
 {
-	uint64_t want = used > UINT64_MAX / 2 / a->factor ? UINT64_MAX / 2 : used * a->factor;
+	const uint64_t most = (uint64_t)INT64_MAX / ROUND * ROUND;
+	uint64_t want = most;
 
-	want = WR_MAX(want, a->min);
-	return WR_MIN((want + ROUND - 1) / ROUND * ROUND, (uint64_t)INT64_MAX / ROUND * ROUND);
+	if (used / 1000 < most / a->factor)
+		want = used / 1000 * a->factor + used % 1000 * a->factor / 1000;
+	want = WR_MAX(want, WR_MAX(used, a->min));
+	return want < most ? (want + ROUND - 1) / ROUND * ROUND : most;
+}
+
+/* What a project takes goes up and down a little: its limit is not to follow each time. */
+static bool
+near_enough(const struct quotas *a, uint64_t used, uint64_t old, uint64_t want)
+{
+	const uint64_t by = old > want ? old - want : want - old;
+
+	return old >= WR_MAX(used, a->min) && (double)by < (double)old * (double)a->within / 100;
+}
+
+/* What it uses, and who says so. */
+static const char *
+used_by(const struct quotas *a, const struct wr_proj_row *r, uint64_t *out)
+{
+	struct wr_quota_usage u;
+	struct wr_work work = {0};
+	bool nothing;
+
+	*out = r->bytes;
+	if (wr_limits_usage(a->c, r, &u)) {
+		*out = u.bytes;
+		return "quota";
+	}
+	if (r->save_ended)
+		return "save";
+	/* Never started, so nothing is there. */
+	nothing = wr_work_load(a->c->node, &r->id, &work, NULL) == 0 && !work.dirty;
+	wr_work_fini(&work);
+	return nothing ? "none" : NULL;
 }
 
 static int
@@ -165,11 +255,11 @@ set_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	struct quotas *a = ctx;
 	WR_SCOPED(wr_freep) char *change = NULL;
 	struct wr_settings set = {0};
-	struct wr_quota_usage u;
 	struct wr_err why = WR_ERR_INIT;
 	struct quota *one;
 	struct wr_record e;
-	uint64_t used = r->bytes, old, want, before;
+	uint64_t used, old, want, new, before;
+	const char *by;
 	json_t *item;
 
 	/* A copy's settings are its writer's matter. */
@@ -178,8 +268,7 @@ set_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	item = wr_json_item(a->list);
 	wr_json_str(item, "id", r->id.s);
 	wr_json_str(item, "name", r->name);
-	if (wr_limits_usage(a->c, r, &u))
-		used = u.bytes;
+	by = used_by(a, r, &used);
 	if (wr_row_settings(r, &set, &why) < 0) {
 		wr_json_bool(item, "changed", false);
 		wr_json_err(item, "error", &why);
@@ -188,13 +277,19 @@ set_one(void *ctx, const struct wr_proj_row *r, struct wr_err *err WR_UNUSED)
 	}
 	old = wr_settings_u64(&set, "disk");
 	want = wanted(a, used);
+	/* Of what nobody has counted yet nothing is taken away. */
+	if (!by)
+		want = WR_MAX(want, old);
+	new = near_enough(a, used, old, want) ? old : want;
 	wr_json_u64(item, "used", used);
+	wr_json_str(item, "by", by);
 	wr_json_u64(item, "old", old);
-	wr_json_u64(item, "new", want);
+	wr_json_u64(item, "wanted", want);
+	wr_json_u64(item, "new", new);
 	wr_json_bool(item, "changed", false);
 	before = set.rev;
-	change = wr_asprintf("disk=%" PRIu64, want);
-	if (old == want || a->dry_run)
+	change = wr_asprintf("disk=%" PRIu64, new);
+	if (old == new || a->dry_run)
 		goto out;
 	one = wr_calloc(1, sizeof(*one));
 	*one = (struct quota){a, item};
@@ -217,11 +312,13 @@ wr_on_quota_auto(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 			     .q = q,
 			     .factor = wr_call_u64(&q->call, "factor", FACTOR_DEFAULT),
 			     .min = wr_call_u64(&q->call, "min", MIN_DEFAULT),
+			     .within = wr_call_u64(&q->call, "within", WITHIN_DEFAULT),
 			     .dry_run = wr_call_bool(&q->call, "dry_run", false)};
 	snprintf(a->by, sizeof(a->by), "%s", q->who.by);
-	if (a->factor == 0) {
+	if (a->factor < 1000) {
 		free(a);
-		return wr_err_set(err, WR_E_INVALID, "factor: 0 would take away what is in use");
+		return wr_err_set(err, WR_E_INVALID,
+				  "factor: less than 1 would take away what is in use");
 	}
 	a->answer = wr_json_begin("warren.quotas/1");
 	wr_json_bool(a->answer, "dry_run", a->dry_run);

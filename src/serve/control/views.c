@@ -17,9 +17,10 @@ struct wr_stream {
 	struct wr_req *q; /* NULL: nobody waits any more */
 	char by[64];      /* who asked */
 	struct wr_child child;
-	bool task;   /* else a view */
-	bool reply;  /* the result is the answer, there is no stream */
-	int side_fd; /* a view's standard error, a task's results; for text its way out */
+	bool task;            /* else a view */
+	bool reply;           /* the result is the answer, there is no stream */
+	struct wr_timer idle; /* of one that tells how far it is */
+	int side_fd;          /* a view's standard error, a task's results; for text its way out */
 	struct wr_watch side;
 	struct wr_buf text; /* what came, or has to go, that way */
 	size_t sent;
@@ -59,6 +60,7 @@ stream_free(struct wr_stream *s)
 {
 	if (s->q)
 		s->q->stream = NULL;
+	wr_timer_off(&s->c->loop, &s->idle);
 	wr_watch_off(&s->c->loop, &s->side);
 	wr_closep(&s->side_fd);
 	wr_child_off(&s->child);
@@ -86,6 +88,58 @@ wr_streams_kill(struct wr_control *c)
 		wr_child_kill(&s->child);
 }
 
+/* ---- how far it is ---- */
+
+/* Its files may be where nothing answers any more: who asked shall not wait with it. */
+static void
+on_idle(struct wr_timer *t)
+{
+	struct wr_stream *s = WR_OWNER(t, struct wr_stream, idle);
+	struct wr_req *q = s->q;
+	struct wr_err err = WR_ERR_INIT;
+
+	wr_err_set(&err, WR_E_FAILED, "looking at '%s': nothing moved for %s", q->row.name,
+		   wr_fmt_duration(s->c->node->config.work_idle).s);
+	wr_err_hint(&err, "is its volume well? 'warren doctor'; [work] idle in warren.conf says "
+			  "how long to wait");
+	q->stream = NULL;
+	wr_stream_abort(s);
+	wr_req_fail(q, &err);
+}
+
+static void
+moved(struct wr_stream *s)
+{
+	if (s->q && s->q->call.api->id == WR_API_USAGE)
+		wr_timer_on(&s->c->loop, &s->idle, s->c->node->config.work_idle * WR_SECOND,
+			    on_idle);
+}
+
+/* The last whole line, if it tells of progress. */
+static json_t *
+last_progress(const struct wr_buf *text)
+{
+	const uint8_t *end = text->len ? memrchr(text->p, '\n', text->len) : NULL, *begin;
+	WR_SCOPED(wr_json_freep) json_t *o = NULL;
+
+	if (!end)
+		return NULL;
+	begin = memrchr(text->p, '\n', (size_t)(end - text->p));
+	begin = begin ? begin + 1 : text->p;
+	o = wr_json_parse(begin, (size_t)(end - begin), NULL);
+	return json_incref(wr_json_get_obj(o, "progress"));
+}
+
+json_t *
+wr_streams_progress(struct wr_control *c, const struct wr_uuid *project)
+{
+	for (struct wr_stream *s = c->streams; s; s = s->next)
+		if (s->task && s->q && s->q->call.api->id == WR_API_USAGE &&
+		    !strcmp(s->q->row.id.s, project->s))
+			return last_progress(&s->text);
+	return NULL;
+}
+
 /* ---- the side channel ---- */
 
 /* Take what is there; false at the end. */
@@ -99,6 +153,7 @@ take_side(struct wr_stream *s)
 		return errno == EAGAIN || errno == EINTR;
 	if (n == 0)
 		return false;
+	moved(s);
 	wr_buf_add(&s->text, block, (size_t)n);
 	if (s->text.len <= WR_STDERR_MAX)
 		return true;
@@ -210,6 +265,7 @@ stream_go(struct wr_stream *s, pid_t pid, int side_fd, const char *type, int out
 	wr_watch_on(&s->c->loop, &s->side, side_fd, EPOLLIN, on_side);
 	wr_child_on(&s->c->loop, &s->child, pid, -1, on_ended);
 	s->q->stream = s;
+	moved(s);
 	if (out_fd >= 0)
 		wr_req_stream(s->q, type, out_fd);
 }
@@ -222,6 +278,7 @@ wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	struct wr_place_of place = WR_PLACE_OF_INIT;
 	struct wr_task t = WR_TASK_INIT;
 	WR_SCOPED(wr_json_freep) json_t *args = wr_json_args(&q->call);
+	WR_SCOPED(wr_closep) int scratch = -1;
 	const char *format, *type = "application/octet-stream";
 	struct wr_stream *s;
 	int out[2] = {-1, -1}, side, rc;
@@ -257,7 +314,7 @@ wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 	}
 	rc = wr_place_of_find(c->node, &q->row.id, &place, err);
 	if (rc == 0 && t.kind == WR_TASK_USAGE)
-		rc = wr_usage_args(&q->row, args, err);
+		rc = wr_usage_args(c, &q->row, args, &scratch, err);
 	if (rc == 0 && !s->reply && pipe2(out, O_CLOEXEC) < 0)
 		rc = wr_err_sys(err, "make a pipe");
 	if (rc == 0) {
@@ -265,6 +322,7 @@ wr_on_task(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		t.uid = q->row.uid;
 		t.gid = q->row.gid;
 		t.args = args;
+		t.source_fd = scratch;
 		t.out_fd = out[1];
 		rc = wr_task_begin(&t, &pid, &side, err);
 	}

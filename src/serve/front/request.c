@@ -257,6 +257,19 @@ add_number(struct wr_call *c, const struct wr_api_arg *a, const json_t *v, const
 }
 
 static int
+add_decimal(struct wr_call *c, const struct wr_api_arg *a, const json_t *v, struct wr_err *err)
+{
+	const double d = json_number_value(v);
+	char text[32];
+	int n;
+
+	if (!json_is_number(v) || !(d >= 0 && d < 1e12))
+		return wrong_type(a->name, "a number from 0 or a string as \"1.5\"", v, err);
+	n = snprintf(text, sizeof(text), "%.3f", d);
+	return wr_call_add(c, a->name, text, (size_t)n, err);
+}
+
+static int
 add_list(struct wr_call *c, const struct wr_api_arg *a, const json_t *v, struct wr_err *err)
 {
 	const json_t *item;
@@ -326,6 +339,11 @@ add_member(struct wr_call *c, const char *key, json_t *v, struct wr_err *err)
 				   json_is_true(v) ? 4 : 5, err);
 	case WR_ARG_U64:
 		return add_number(c, a, v, "a whole number from 0", err);
+	case WR_ARG_DECIMAL:
+		if (json_is_string(v))
+			return add_text(c, a, false, json_string_value(v), json_string_length(v),
+					err);
+		return add_decimal(c, a, v, err);
 	case WR_ARG_SIZE:
 		if (json_is_string(v))
 			return add_text(c, a, false, json_string_value(v), json_string_length(v),

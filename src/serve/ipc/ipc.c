@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve/ipc/ipc.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include "serve/ipc/codec.h"
 #include "sys/fs.h"
+#include "sys/sealed.h"
 
 void
 wr_ipc_fini(struct wr_ipc *m)
@@ -18,120 +18,11 @@ wr_ipc_fini(struct wr_ipc *m)
 	m->fd = -1;
 }
 
-/* ---- writing ---- */
-
-static void
-add16be(struct wr_buf *b, uint16_t v)
-{
-	wr_buf_add8(b, (uint8_t)(v >> 8));
-	wr_buf_add8(b, (uint8_t)v);
-}
-
-static void
-add_text(struct wr_buf *b, const char *p, size_t len)
-{
-	wr_buf_add32be(b, (uint32_t)len);
-	wr_buf_add(b, p, len);
-}
-
-/* The message with this body: its own, or none when that goes another way. */
-static void
-encode(const struct wr_ipc *m, const char *text, size_t len, struct wr_buf *out)
-{
-	wr_buf_add8(out, (uint8_t)m->type);
-	switch (m->type) {
-	case WR_IPC_CONN:
-	case WR_IPC_CLOSED:
-		wr_buf_add32be(out, m->conn);
-		return;
-	case WR_IPC_REPLY:
-		wr_buf_add32be(out, m->seq);
-		add16be(out, m->status);
-		wr_buf_add8(out, m->exit);
-		add_text(out, text, len);
-		return;
-	case WR_IPC_STREAM:
-		wr_buf_add32be(out, m->seq);
-		add_text(out, text, len);
-		return;
-	case WR_IPC_END:
-		wr_buf_add32be(out, m->seq);
-		wr_buf_add8(out, m->exit);
-		add_text(out, text, len);
-		return;
-	case WR_IPC_QUIT:
-		return;
-	case WR_IPC_CALL:
-		wr_buf_add32be(out, m->seq);
-		wr_buf_add32be(out, m->conn);
-		add_text(out, m->token, strlen(m->token));
-		wr_call_encode(&m->call, out);
-		return;
-	case WR_IPC_ABORT:
-		wr_buf_add32be(out, m->seq);
-		return;
-	}
-	wr_assert(false); /* the caller filled in a type */
-}
-
-void
-wr_ipc_encode(const struct wr_ipc *m, struct wr_buf *out)
-{
-	encode(m, m->text, m->text_len, out);
-}
-
-/* A memfd that holds the bytes and can never change again: the reader may map it without fear. */
-static int
-sealed(const char *p, size_t len, struct wr_err *err)
-{
-	WR_SCOPED(wr_closep) int fd = memfd_create("warren-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int out;
-
-	if (fd < 0)
-		return wr_err_sys(err, "make a memory file");
-	if (wr_write_all(fd, p, len) < 0)
-		return wr_err_sys(err, "fill a memory file");
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		return wr_err_sys(err, "seal a memory file");
-	out = fd;
-	fd = -1;
-	return out;
-}
-
-int
-wr_ipc_send(int sock, const struct wr_ipc *m, struct wr_err *err)
-{
-	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-	WR_SCOPED(wr_closep) int body = -1;
-	int fd = m->fd;
-
-	if (m->type == WR_IPC_REPLY && m->text_len > WR_IPC_INLINE) {
-		body = sealed(m->text, m->text_len, err);
-		if (body < 0)
-			return wr_err_wrap(err, "pass an answer of %zu bytes", m->text_len);
-		fd = body;
-		encode(m, "", 0, &b);
-	} else {
-		wr_ipc_encode(m, &b);
-	}
-	if (b.len > WR_MSG_MAX)
-		return wr_err_set(err, WR_E_LIMIT,
-				  "a message of %zu bytes; at most %u are possible", b.len,
-				  WR_MSG_MAX);
-	return wr_msg_send(sock, b.p, b.len, &fd, fd >= 0, err);
-}
-
-/* ---- reading ---- */
-
-static int
-bad(struct wr_err *err, const char *what)
-{
-	return wr_err_set(err, WR_E_INVALID, "message: %s", what);
-}
+/* ---- parts ---- */
 
 /* Printable ASCII, or nothing: fit for a header line. */
 static bool
-plain(const char *s, size_t len)
+plain(const uint8_t *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		if (s[i] < 0x20 || s[i] > 0x7e)
@@ -140,98 +31,155 @@ plain(const char *s, size_t len)
 }
 
 static int
-read_text(struct wr_rd *r, struct wr_ipc *m, struct wr_err *err)
+check_status(struct wr_rd *r, void *ctx, struct wr_err *err)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	const struct wr_ipc *m = ctx;
 
-	if (r->bad || (len && memchr(p, '\0', len)))
-		return bad(err, "its text is cut short or holds a NUL");
-	m->text = wr_malloc((size_t)len + 1);
-	if (len)
-		memcpy(m->text, p, len);
-	m->text[len] = '\0';
-	m->text_len = len;
+	if (!r->bad && (m->status < 200 || m->status > 599))
+		return wr_codec_bad(err, "its status is none of HTTP's");
 	return 0;
 }
 
-static int
-read_token(struct wr_rd *r, struct wr_ipc *m, struct wr_err *err)
+static void
+put_text(struct wr_buf *out, const void *ctx)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	const struct wr_ipc *m = ctx;
+
+	wr_codec_put_bytes(out, m->text, m->text_len);
+}
+
+static int
+take_text(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_ipc *m = ctx;
+	const uint8_t *p = wr_codec_take_bytes(r, &m->text_len);
+
+	if (r->bad || (m->text_len && memchr(p, '\0', m->text_len)))
+		return wr_codec_bad(err, "its text is cut short or holds a NUL");
+	wr_codec_copy(&m->text, p, m->text_len);
+	return 0;
+}
+
+/* The body is in the message, or in the file that came along. */
+static int
+take_body(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_ipc *m = ctx;
+
+	if (take_text(r, m, err) < 0)
+		return -1;
+	return m->fd >= 0 && m->text_len ? wr_codec_bad(err, "its body comes twice") : 0;
+}
+
+static int
+take_content_type(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_ipc *m = ctx;
+
+	if (take_text(r, m, err) < 0)
+		return -1;
+	if (!m->text_len || m->text_len > 127 || !plain((const uint8_t *)m->text, m->text_len))
+		return wr_codec_bad(err, "its content type is none");
+	return 0;
+}
+
+static void
+put_token(struct wr_buf *out, const void *ctx)
+{
+	const struct wr_ipc *m = ctx;
+
+	wr_codec_put_text(out, m->token);
+}
+
+static int
+take_token(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_ipc *m = ctx;
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
 
 	if (r->bad || len >= sizeof(m->token))
-		return bad(err, "its token is cut short or too long");
+		return wr_codec_bad(err, "its token is cut short or too long");
+	if (!plain(p, len) || (len && memchr(p, ' ', len)))
+		return wr_codec_bad(err, "its token holds other than printable characters");
 	if (len)
 		memcpy(m->token, p, len);
 	m->token[len] = '\0';
-	if (!plain(m->token, len) || memchr(m->token, ' ', len))
-		return bad(err, "its token holds other than printable characters");
 	return 0;
 }
 
-static int
-read_fields(struct wr_rd *r, bool from_front, struct wr_ipc *m, struct wr_err *err)
+static void
+put_call(struct wr_buf *out, const void *ctx)
 {
-	uint8_t type = wr_rd8(r);
+	const struct wr_ipc *m = ctx;
 
-	if (r->bad)
-		return bad(err, "it is empty");
-	m->type = type;
-	if (from_front != (type >= WR_IPC_CALL))
-		return wr_err_set(err, WR_E_INVALID, "message: type %u does not come from %s", type,
-				  from_front ? "a front" : "control");
-	switch (m->type) {
-	case WR_IPC_CONN:
-	case WR_IPC_CLOSED:
-		m->conn = wr_rd32be(r);
-		return 0;
-	case WR_IPC_REPLY:
-		m->seq = wr_rd32be(r);
-		m->status = wr_rd16be(r);
-		m->exit = wr_rd8(r);
-		if (!r->bad && (m->status < 200 || m->status > 599))
-			return bad(err, "its status is none of HTTP's");
-		return read_text(r, m, err);
-	case WR_IPC_STREAM:
-		m->seq = wr_rd32be(r);
-		if (read_text(r, m, err) < 0)
-			return -1;
-		if (!m->text_len || m->text_len > 127 || !plain(m->text, m->text_len))
-			return bad(err, "its content type is none");
-		return 0;
-	case WR_IPC_END:
-		m->seq = wr_rd32be(r);
-		m->exit = wr_rd8(r);
-		return read_text(r, m, err);
-	case WR_IPC_QUIT:
-		return 0;
-	case WR_IPC_CALL:
-		m->seq = wr_rd32be(r);
-		m->conn = wr_rd32be(r);
-		if (read_token(r, m, err) < 0)
-			return -1;
-		return wr_call_decode(r, &m->call, err);
-	case WR_IPC_ABORT:
-		m->seq = wr_rd32be(r);
-		return 0;
+	wr_call_encode(&m->call, out);
+}
+
+static int
+take_call(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_ipc *m = ctx;
+
+	return wr_call_decode(r, &m->call, err);
+}
+
+static const struct wr_part seq = WR_PART_NUMBER(struct wr_ipc, seq, 32);
+static const struct wr_part conn = WR_PART_NUMBER(struct wr_ipc, conn, 32);
+static const struct wr_part exit_part = WR_PART_NUMBER(struct wr_ipc, exit, 8);
+static const struct wr_part status = {
+    .bits = 16, .at = offsetof(struct wr_ipc, status), .take = check_status};
+static const struct wr_part text = {.put = put_text, .take = take_text};
+static const struct wr_part body = {.put = put_text, .take = take_body};
+static const struct wr_part content_type = {.put = put_text, .take = take_content_type};
+static const struct wr_part token = {.put = put_token, .take = take_token};
+static const struct wr_part call = {.put = put_call, .take = take_call};
+
+/* ---- the table ---- */
+
+static const struct wr_codec_kind kinds[] = {
+    {WR_IPC_CONN, WR_CODEC_FD, {&conn}},
+    {WR_IPC_REPLY, WR_CODEC_MAY_FD, {&seq, &status, &exit_part, &body}},
+    {WR_IPC_STREAM, WR_CODEC_FD, {&seq, &content_type}},
+    {WR_IPC_END, WR_CODEC_NO_FD, {&seq, &exit_part, &text}},
+    {WR_IPC_QUIT, WR_CODEC_NO_FD, {NULL}},
+    {WR_IPC_CALL, WR_CODEC_NO_FD, {&seq, &conn, &token, &call}},
+    {WR_IPC_CLOSED, WR_CODEC_NO_FD, {&conn}},
+    {WR_IPC_ABORT, WR_CODEC_NO_FD, {&seq}},
+};
+static const struct wr_codec codec = {.below = "a front",
+				      .first_below = WR_IPC_CALL,
+				      .type_at = offsetof(struct wr_ipc, type),
+				      .fd_at = offsetof(struct wr_ipc, fd),
+				      .kind = kinds,
+				      .count = WR_ARRAY_LEN(kinds)};
+
+void
+wr_ipc_encode(const struct wr_ipc *m, struct wr_buf *out)
+{
+	wr_codec_put(&codec, m, out);
+}
+
+int
+wr_ipc_send(int sock, const struct wr_ipc *m, struct wr_err *err)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	WR_SCOPED(wr_closep) int file = -1;
+	struct wr_ipc head = *m; /* borrows all of it */
+
+	if (m->type == WR_IPC_REPLY && m->text_len > WR_IPC_INLINE) {
+		file = wr_sealed_make(m->text, m->text_len, err);
+		if (file < 0)
+			return wr_err_wrap(err, "pass an answer of %zu bytes", m->text_len);
+		head.fd = file;
+		head.text_len = 0;
 	}
-	return wr_err_set(err, WR_E_INVALID, "message: no type %u is known", type);
-}
-
-static int
-check_fd(const struct wr_ipc *m, struct wr_err *err)
-{
-	bool must = m->type == WR_IPC_CONN || m->type == WR_IPC_STREAM;
-
-	if (m->fd < 0 && must)
-		return bad(err, "its descriptor is missing");
-	if (m->fd >= 0 && !must && m->type != WR_IPC_REPLY)
-		return bad(err, "it carries a descriptor and should not");
-	if (m->fd >= 0 && m->type == WR_IPC_REPLY && m->text_len)
-		return bad(err, "its body comes twice");
-	return 0;
+	wr_ipc_encode(&head, &b);
+	if (b.len > WR_MSG_MAX)
+		return wr_err_set(err, WR_E_LIMIT,
+				  "a message of %zu bytes; at most %u are possible", b.len,
+				  WR_MSG_MAX);
+	return wr_msg_send(sock, b.p, b.len, &head.fd, head.fd >= 0, err);
 }
 
 int
@@ -239,24 +187,11 @@ wr_ipc_decode(const void *p, size_t len, const int *fds, size_t fd_count, bool f
 	      struct wr_ipc *out, struct wr_err *err)
 {
 	WR_SCOPED(wr_ipc_fini) struct wr_ipc m = WR_IPC_INIT;
-	struct wr_rd r = wr_rd(p, len);
 
-	if (fd_count)
-		m.fd = fds[0];
-	for (size_t i = 1; i < fd_count; i++)
-		close(fds[i]);
-	if (fd_count > 1)
-		return bad(err, "it carries several descriptors");
+	if (wr_codec_take(&codec, p, len, fds, fd_count, from_front, &m, err) < 0)
+		return -1;
 	if (len > WR_MSG_MAX)
-		return bad(err, "it is too long");
-	if (read_fields(&r, from_front, &m, err) < 0)
-		return -1;
-	if (r.bad)
-		return bad(err, "it is cut short");
-	if (r.left)
-		return bad(err, "bytes follow its end");
-	if (check_fd(&m, err) < 0)
-		return -1;
+		return wr_codec_bad(err, "it is too long");
 	*out = m;
 	m = (struct wr_ipc)WR_IPC_INIT;
 	return 0;

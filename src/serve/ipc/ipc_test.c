@@ -11,17 +11,8 @@
 
 #include <cmocka.h>
 
+#include "serve/ipc/test_codec.h"
 #include "sys/fs.h"
-
-static int
-pipe_end(void)
-{
-	int p[2];
-
-	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	close(p[1]);
-	return p[0];
-}
 
 static void
 set_text(struct wr_ipc *m, const char *s)
@@ -79,8 +70,8 @@ example(enum wr_ipc_type type)
 	return m;
 }
 
-static const enum wr_ipc_type types[] = {WR_IPC_CONN, WR_IPC_REPLY, WR_IPC_STREAM, WR_IPC_END,
-					 WR_IPC_QUIT, WR_IPC_CALL,  WR_IPC_CLOSED, WR_IPC_ABORT};
+static const int types[] = {WR_IPC_CONN, WR_IPC_REPLY, WR_IPC_STREAM, WR_IPC_END,
+			    WR_IPC_QUIT, WR_IPC_CALL,  WR_IPC_CLOSED, WR_IPC_ABORT};
 
 static void
 test_every_type_over_a_socket(void **state)
@@ -90,7 +81,7 @@ test_every_type_over_a_socket(void **state)
 	(void)state;
 	assert_int_equal(wr_msg_pair(s, NULL), 0);
 	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_ipc_fini) struct wr_ipc m = example(types[i]);
+		WR_SCOPED(wr_ipc_fini) struct wr_ipc m = example((enum wr_ipc_type)types[i]);
 		WR_SCOPED(wr_ipc_fini) struct wr_ipc got = WR_IPC_INIT;
 		WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
 		bool up = types[i] >= WR_IPC_CALL;
@@ -123,59 +114,7 @@ test_every_type_over_a_socket(void **state)
 	close(s[1]);
 }
 
-static void
-test_every_cut_and_one_byte_more(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_ipc_fini) struct wr_ipc m = example(types[i]);
-		WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-		bool up = types[i] >= WR_IPC_CALL;
-
-		wr_ipc_encode(&m, &b);
-		wr_buf_add8(&b, 0);
-		for (size_t len = 0; len <= b.len; len++) {
-			WR_SCOPED(wr_ipc_fini) struct wr_ipc got = WR_IPC_INIT;
-			struct wr_err err = WR_ERR_INIT;
-			uint8_t *p = wr_memdup(b.p, len);
-			int fd = m.fd >= 0 ? dup(m.fd) : -1;
-			int rc = wr_ipc_decode(p, len, &fd, fd >= 0, up, &got, &err);
-
-			free(p);
-			assert_int_equal(rc, len == b.len - 1 ? 0 : -1);
-			assert_int_equal(err.code, rc < 0 ? WR_E_INVALID : WR_E_NONE);
-			/* What is refused leaves no descriptor. */
-			if (rc < 0 && fd >= 0)
-				assert_int_equal(fcntl(fd, F_GETFD), -1);
-		}
-	}
-}
-
-static void
-test_descriptors_out_of_place(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_ipc_fini) struct wr_ipc m = example(types[i]);
-		WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-		bool up = types[i] >= WR_IPC_CALL;
-
-		wr_ipc_encode(&m, &b);
-		for (size_t n = 0; n <= 4; n++) {
-			WR_SCOPED(wr_ipc_fini) struct wr_ipc got = WR_IPC_INIT;
-			struct wr_err err = WR_ERR_INIT;
-			int fds[4];
-			int rc;
-
-			for (size_t k = 0; k < n; k++)
-				fds[k] = pipe_end();
-			rc = wr_ipc_decode(b.p, b.len, fds, n, up, &got, &err);
-			assert_int_equal(rc, n == (m.fd >= 0) ? 0 : -1);
-			for (size_t k = 0; rc < 0 && k < n; k++)
-				assert_int_equal(fcntl(fds[k], F_GETFD), -1);
-		}
-	}
-}
+TEST_CODEC(wr_ipc, wr_ipc, wr_ipc_type, WR_IPC_INIT, WR_IPC_CALL)
 
 static void
 test_long_bodies_go_through_a_sealed_file(void **state)
@@ -253,11 +192,7 @@ test_a_full_channel_would_block(void **state)
 static void
 test_what_is_no_message(void **state)
 {
-	static const struct {
-		bool up;
-		const char *p;
-		size_t len;
-	} t[] = {
+	static const struct test_garbage garbage[] = {
 	    {false, "\0", 1},
 	    {false, "\x06", 1},
 	    {false, "\x05\0", 2},
@@ -280,14 +215,7 @@ test_what_is_no_message(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(t); i++) {
-		WR_SCOPED(wr_ipc_fini) struct wr_ipc got = WR_IPC_INIT;
-		struct wr_err err = WR_ERR_INIT;
-
-		assert_int_equal(wr_ipc_decode(t[i].p, t[i].len, NULL, 0, t[i].up, &got, &err), -1);
-		assert_int_equal(err.code, WR_E_INVALID);
-		assert_true(strlen(err.msg) > 0);
-	}
+	codec_what_is_no_message(&codec, garbage, WR_ARRAY_LEN(garbage));
 }
 
 int

@@ -31,8 +31,7 @@
 
 /* A longer payload goes through a sealed memfd. */
 #define WR_PEER_INLINE (64u << 10)
-/* elsewhere: the payload comes by descriptor. */
-void wr_peer_encode(const struct wr_peer_msg *m, bool elsewhere, struct wr_buf *out);
+void wr_peer_encode(const struct wr_peer_msg *m, struct wr_buf *out);
 /* fds: of the message, taken. WR_E_INVALID says what is wrong. */
 int wr_peer_decode(const void *p, size_t len, const int *fds, size_t fd_count, bool from_peer,
 		   struct wr_peer_msg *out, struct wr_err *err);

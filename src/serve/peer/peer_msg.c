@@ -2,61 +2,16 @@
 /* Messages between control and @peer, and the setup: written down, and checked as they come in. */
 #include "serve/peer/peer_int.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/str.h"
+#include "serve/ipc/codec.h"
 #include "sys/fs.h"
+#include "sys/sealed.h"
 #include "sys/sock.h"
 
-#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 /* LIMITs of a setup. */
 #define SETUP_PART_MAX (64u << 10)
-
-/* What each type has; also which types there are. */
-enum { CONN = 1, SEQ = 2, ID = 4, PAYLOAD = 8, FD = 16, SEND = 32, FAILED = 64, NOTE = 128 };
-
-static bool
-parts_of(enum wr_peer_type type, unsigned *out)
-{
-	switch (type) {
-	case WR_PEER_SETUP:
-		*out = PAYLOAD;
-		return true;
-	case WR_PEER_LISTEN:
-		*out = FD;
-		return true;
-	case WR_PEER_SEND:
-		*out = ID | SEND | PAYLOAD;
-		return true;
-	case WR_PEER_REPLY:
-	case WR_PEER_CALL:
-		*out = CONN | SEQ | PAYLOAD;
-		return true;
-	case WR_PEER_GO:
-		*out = CONN | FD;
-		return true;
-	case WR_PEER_REFUSE:
-	case WR_PEER_STREAM:
-		*out = CONN | PAYLOAD;
-		return true;
-	case WR_PEER_QUIT:
-		*out = 0;
-		return true;
-	case WR_PEER_ANSWER:
-		*out = ID | PAYLOAD;
-		return true;
-	case WR_PEER_FAILED:
-		*out = ID | FAILED;
-		return true;
-	case WR_PEER_NOTE:
-		*out = NOTE;
-		return true;
-	}
-	return false;
-}
 
 void
 wr_peer_msg_fini(struct wr_peer_msg *m)
@@ -68,104 +23,30 @@ wr_peer_msg_fini(struct wr_peer_msg *m)
 	m->fd = -1;
 }
 
-/* ---- writing ---- */
+/* ---- parts ---- */
 
 static void
-add_bytes(struct wr_buf *b, const void *p, size_t len)
+put_node(struct wr_buf *out, const struct wr_node_id *n)
 {
-	wr_buf_add32be(b, (uint32_t)len);
-	wr_buf_add(b, p, len);
+	wr_codec_put_text(out, n->id.s);
+	wr_buf_add32be(out, n->inc);
 }
-
-static void
-add_text(struct wr_buf *b, const char *s)
-{
-	add_bytes(b, s ? s : "", s ? strlen(s) : 0);
-}
-
-static void
-add_node(struct wr_buf *b, const struct wr_node_id *n)
-{
-	add_text(b, n->id.s);
-	wr_buf_add32be(b, n->inc);
-}
-
-void
-wr_peer_encode(const struct wr_peer_msg *m, bool elsewhere, struct wr_buf *out)
-{
-	unsigned parts = 0;
-
-	wr_assert(parts_of(m->type, &parts));
-	wr_buf_add8(out, (uint8_t)m->type);
-	if (parts & CONN)
-		wr_buf_add32be(out, m->conn);
-	if (parts & SEQ)
-		wr_buf_add32be(out, m->seq);
-	if (parts & ID)
-		wr_buf_add32be(out, m->id);
-	if (parts & SEND) {
-		wr_buf_add32be(out, m->timeout_ms);
-		add_text(out, m->address);
-		add_node(out, &m->node);
-	}
-	if (parts & FAILED) {
-		wr_buf_add8(out, (uint8_t)(m->code >> 8));
-		wr_buf_add8(out, (uint8_t)m->code);
-	}
-	if (parts & (FAILED | NOTE))
-		add_text(out, m->text);
-	if (parts & FAILED)
-		add_text(out, m->hint);
-	if (parts & PAYLOAD)
-		add_bytes(out, m->payload.p, elsewhere ? 0 : m->payload.len);
-}
-
-/* A memfd with the bytes that nobody can change any more. */
-static int
-sealed(const struct wr_buf *b, struct wr_err *err)
-{
-	WR_SCOPED(wr_closep)
-	int fd = memfd_create("warren-message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int out;
-
-	if (fd < 0)
-		return wr_err_sys(err, "make a memory file");
-	if (wr_write_all(fd, b->p, b->len) < 0)
-		return wr_err_sys(err, "fill a memory file");
-	if (fcntl(fd, F_ADD_SEALS, SEALS) < 0)
-		return wr_err_sys(err, "seal a memory file");
-	out = fd;
-	fd = -1;
-	return out;
-}
-
-int
-wr_peer_send(int sock, const struct wr_peer_msg *m, struct wr_err *err)
-{
-	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-	WR_SCOPED(wr_closep) int body = -1;
-	int fd = m->fd;
-
-	if (m->payload.len > WR_MSG_BYTES)
-		return wr_err_set(err, WR_E_LIMIT,
-				  "an envelope of %zu bytes; at most %u are possible",
-				  m->payload.len, WR_MSG_BYTES);
-	if (m->payload.len > WR_PEER_INLINE) {
-		body = sealed(&m->payload, err);
-		if (body < 0)
-			return wr_err_wrap(err, "pass a message of %zu bytes", m->payload.len);
-		fd = body;
-	}
-	wr_peer_encode(m, body >= 0, &b);
-	return wr_msg_send(sock, b.p, b.len, &fd, fd >= 0, err);
-}
-
-/* ---- reading ---- */
 
 static int
-bad(struct wr_err *err, const char *what)
+take_node(struct wr_rd *r, struct wr_node_id *out, struct wr_err *err)
 {
-	return wr_err_set(err, WR_E_INVALID, "message: %s", what);
+	char s[sizeof(out->id.s)] = "";
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
+
+	out->inc = wr_rd32be(r);
+	if (r->bad || len >= sizeof(s))
+		return wr_codec_bad(err, "its node is cut short or too long");
+	if (len)
+		memcpy(s, p, len);
+	if (strlen(s) != len || !wr_uuid_parse(s, &out->id))
+		return wr_codec_bad(err, "its node's id is none");
+	return 0;
 }
 
 /* Fit to be shown: what a taken @peer says ends in logs and events. */
@@ -183,140 +64,191 @@ shows(const uint8_t *p, size_t len)
 }
 
 static int
-read_text(struct wr_rd *r, size_t max, char **out, struct wr_err *err)
+take_shown(struct wr_rd *r, size_t max, char **out, struct wr_err *err)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
 
 	if (r->bad)
-		return bad(err, "it is cut short");
+		return wr_codec_bad(err, "it is cut short");
 	if (len > max || !shows(p, len))
-		return bad(err, "its text is too long, or other than text");
-	free(*out);
-	*out = wr_malloc((size_t)len + 1);
-	if (len)
-		memcpy(*out, p, len);
-	(*out)[len] = '\0';
+		return wr_codec_bad(err, "its text is too long, or other than text");
+	wr_codec_copy(out, p, len);
 	return 0;
 }
 
-static int
-read_node(struct wr_rd *r, struct wr_node_id *out, struct wr_err *err)
+static void
+put_text(struct wr_buf *out, const void *ctx)
 {
-	char s[sizeof(out->id.s)] = "";
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	const struct wr_peer_msg *m = ctx;
 
-	out->inc = wr_rd32be(r);
-	if (r->bad || len >= sizeof(s))
-		return bad(err, "its node is cut short or too long");
-	if (len)
-		memcpy(s, p, len);
-	if (strlen(s) != len || !wr_uuid_parse(s, &out->id))
-		return bad(err, "its node's id is none");
-	return 0;
+	wr_codec_put_text(out, m->text);
 }
 
 static int
-read_address(struct wr_rd *r, struct wr_peer_msg *m, struct wr_err *err)
+take_text(struct wr_rd *r, void *ctx, struct wr_err *err)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	struct wr_peer_msg *m = ctx;
+
+	return take_shown(r, sizeof(((struct wr_err *)NULL)->msg) - 1, &m->text, err);
+}
+
+static void
+put_hint(struct wr_buf *out, const void *ctx)
+{
+	const struct wr_peer_msg *m = ctx;
+
+	wr_codec_put_text(out, m->hint);
+}
+
+static int
+take_hint(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_peer_msg *m = ctx;
+
+	return take_shown(r, sizeof(((struct wr_err *)NULL)->hint) - 1, &m->hint, err);
+}
+
+static void
+put_target(struct wr_buf *out, const void *ctx)
+{
+	const struct wr_peer_msg *m = ctx;
+
+	wr_codec_put_text(out, m->address);
+	put_node(out, &m->node);
+}
+
+static int
+take_target(struct wr_rd *r, void *ctx, struct wr_err *err)
+{
+	struct wr_peer_msg *m = ctx;
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
 
 	if (r->bad || len == 0 || len >= sizeof(m->address))
-		return bad(err, "its address is cut short, empty or too long");
-	for (uint32_t i = 0; i < len; i++)
+		return wr_codec_bad(err, "its address is cut short, empty or too long");
+	for (size_t i = 0; i < len; i++)
 		if (p[i] <= 0x20 || p[i] > 0x7e)
-			return bad(err, "its address holds other than printable characters");
+			return wr_codec_bad(err,
+					    "its address holds other than printable characters");
 	memcpy(m->address, p, len);
 	m->address[len] = '\0';
-	return 0;
+	return take_node(r, &m->node, err);
+}
+
+static void
+put_code(struct wr_buf *out, const void *ctx)
+{
+	const struct wr_peer_msg *m = ctx;
+
+	wr_buf_add8(out, (uint8_t)(m->code >> 8));
+	wr_buf_add8(out, (uint8_t)m->code);
 }
 
 static int
-read_code(struct wr_rd *r, struct wr_peer_msg *m, struct wr_err *err)
+take_code(struct wr_rd *r, void *ctx, struct wr_err *err)
 {
+	struct wr_peer_msg *m = ctx;
 	uint16_t code = wr_rd16be(r);
 
 	if (code == WR_E_NONE || code >= WR_E_COUNT)
-		return bad(err, "its error code is none");
+		return wr_codec_bad(err, "its error code is none");
 	m->code = code;
 	return 0;
 }
 
-/* Sealed, so the file can neither change nor block nor shrink while it is read. */
-static int
-read_sealed(int fd, struct wr_buf *out, struct wr_err *err)
+static void
+put_payload(struct wr_buf *out, const void *ctx)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
-	struct stat st;
+	const struct wr_peer_msg *m = ctx;
 
-	if (seals < 0 || (seals & SEALS) != SEALS)
-		return bad(err, "its file is not sealed");
-	if (fstat(fd, &st) < 0)
-		return wr_err_sys(err, "stat a message's file");
-	if (st.st_size <= 0 || st.st_size > (off_t)WR_MSG_BYTES)
-		return bad(err, "its file is empty or too long");
-	wr_buf_reserve(out, (size_t)st.st_size);
-	if (wr_pread_full(fd, out->p, (size_t)st.st_size, 0) != (ssize_t)st.st_size)
-		return wr_err_sys(err, "read a message's file");
-	out->len = (size_t)st.st_size;
-	return 0;
+	wr_codec_put_bytes(out, m->payload.p, m->payload.len);
 }
 
-/* The payload lies in the message, or in the file that came along. */
+/* It lies in the message, or in the file that came along. */
 static int
-read_payload(struct wr_rd *r, struct wr_peer_msg *m, struct wr_err *err)
+take_payload(struct wr_rd *r, void *ctx, struct wr_err *err)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	struct wr_peer_msg *m = ctx;
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
 
 	if (r->bad)
-		return bad(err, "its payload is cut short");
+		return wr_codec_bad(err, "its payload is cut short");
 	if (m->fd >= 0 && len)
-		return bad(err, "its payload comes twice");
+		return wr_codec_bad(err, "its payload comes twice");
 	if (m->fd < 0 && !len)
-		return bad(err, "its payload is missing");
+		return wr_codec_bad(err, "its payload is missing");
 	if (m->fd < 0) {
 		wr_buf_add(&m->payload, p, len);
 		return 0;
 	}
-	if (read_sealed(m->fd, &m->payload, err) < 0)
-		return -1;
-	close(m->fd);
+	if (wr_sealed_read(m->fd, WR_MSG_BYTES, &m->payload, err) < 0)
+		return wr_err_wrap(err, "message");
+	wr_closep(&m->fd);
 	m->fd = -1;
 	return 0;
 }
 
-static int
-read_parts(struct wr_rd *r, unsigned parts, struct wr_peer_msg *m, struct wr_err *err)
+static const struct wr_part conn = WR_PART_NUMBER(struct wr_peer_msg, conn, 32);
+static const struct wr_part seq = WR_PART_NUMBER(struct wr_peer_msg, seq, 32);
+static const struct wr_part id = WR_PART_NUMBER(struct wr_peer_msg, id, 32);
+static const struct wr_part timeout = WR_PART_NUMBER(struct wr_peer_msg, timeout_ms, 32);
+static const struct wr_part target = {.put = put_target, .take = take_target};
+static const struct wr_part code = {.put = put_code, .take = take_code};
+static const struct wr_part text = {.put = put_text, .take = take_text};
+static const struct wr_part hint = {.put = put_hint, .take = take_hint};
+static const struct wr_part payload = {.put = put_payload, .take = take_payload};
+
+/* ---- the table ---- */
+
+static const struct wr_codec_kind kinds[] = {
+    {WR_PEER_SETUP, WR_CODEC_MAY_FD, {&payload}},
+    {WR_PEER_LISTEN, WR_CODEC_FD, {NULL}},
+    {WR_PEER_SEND, WR_CODEC_MAY_FD, {&id, &timeout, &target, &payload}},
+    {WR_PEER_REPLY, WR_CODEC_MAY_FD, {&conn, &seq, &payload}},
+    {WR_PEER_GO, WR_CODEC_FD, {&conn}},
+    {WR_PEER_REFUSE, WR_CODEC_MAY_FD, {&conn, &payload}},
+    {WR_PEER_QUIT, WR_CODEC_NO_FD, {NULL}},
+    {WR_PEER_CALL, WR_CODEC_MAY_FD, {&conn, &seq, &payload}},
+    {WR_PEER_STREAM, WR_CODEC_MAY_FD, {&conn, &payload}},
+    {WR_PEER_ANSWER, WR_CODEC_MAY_FD, {&id, &payload}},
+    {WR_PEER_FAILED, WR_CODEC_NO_FD, {&id, &code, &text, &hint}},
+    {WR_PEER_NOTE, WR_CODEC_NO_FD, {&text}},
+};
+static const struct wr_codec codec = {.below = "a peer",
+				      .first_below = WR_PEER_CALL,
+				      .type_at = offsetof(struct wr_peer_msg, type),
+				      .fd_at = offsetof(struct wr_peer_msg, fd),
+				      .kind = kinds,
+				      .count = WR_ARRAY_LEN(kinds)};
+
+void
+wr_peer_encode(const struct wr_peer_msg *m, struct wr_buf *out)
 {
-	if (parts & CONN)
-		m->conn = wr_rd32be(r);
-	if (parts & SEQ)
-		m->seq = wr_rd32be(r);
-	if (parts & ID)
-		m->id = wr_rd32be(r);
-	if (parts & SEND) {
-		m->timeout_ms = wr_rd32be(r);
-		if (read_address(r, m, err) < 0 || read_node(r, &m->node, err) < 0)
-			return -1;
+	wr_codec_put(&codec, m, out);
+}
+
+int
+wr_peer_send(int sock, const struct wr_peer_msg *m, struct wr_err *err)
+{
+	WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
+	WR_SCOPED(wr_closep) int file = -1;
+	struct wr_peer_msg head = *m; /* borrows all of it */
+
+	if (m->payload.len > WR_MSG_BYTES)
+		return wr_err_set(err, WR_E_LIMIT,
+				  "an envelope of %zu bytes; at most %u are possible",
+				  m->payload.len, WR_MSG_BYTES);
+	if (m->payload.len > WR_PEER_INLINE) {
+		file = wr_sealed_make(m->payload.p, m->payload.len, err);
+		if (file < 0)
+			return wr_err_wrap(err, "pass a message of %zu bytes", m->payload.len);
+		head.fd = file;
+		head.payload.len = 0;
 	}
-	if ((parts & FAILED) && read_code(r, m, err) < 0)
-		return -1;
-	if ((parts & (FAILED | NOTE)) &&
-	    read_text(r, sizeof(((struct wr_err *)NULL)->msg) - 1, &m->text, err) < 0)
-		return -1;
-	if ((parts & FAILED) &&
-	    read_text(r, sizeof(((struct wr_err *)NULL)->hint) - 1, &m->hint, err) < 0)
-		return -1;
-	if ((parts & PAYLOAD) && read_payload(r, m, err) < 0)
-		return -1;
-	if (!(parts & (PAYLOAD | FD)) && m->fd >= 0)
-		return bad(err, "it carries a descriptor and should not");
-	if ((parts & FD) && m->fd < 0)
-		return bad(err, "its descriptor is missing");
-	return 0;
+	wr_peer_encode(&head, &b);
+	return wr_msg_send(sock, b.p, b.len, &head.fd, head.fd >= 0, err);
 }
 
 int
@@ -324,29 +256,9 @@ wr_peer_decode(const void *p, size_t len, const int *fds, size_t fd_count, bool 
 	       struct wr_peer_msg *out, struct wr_err *err)
 {
 	WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg m = WR_PEER_MSG_INIT;
-	struct wr_rd r = wr_rd(p, len);
-	unsigned parts;
 
-	if (fd_count)
-		m.fd = fds[0];
-	for (size_t i = 1; i < fd_count; i++)
-		close(fds[i]);
-	if (fd_count > 1)
-		return bad(err, "it carries several descriptors");
-	m.type = wr_rd8(&r);
-	if (r.bad)
-		return bad(err, "it is empty");
-	if (!parts_of(m.type, &parts))
-		return wr_err_set(err, WR_E_INVALID, "message: no type %u is known", m.type);
-	if (from_peer != (m.type >= WR_PEER_CALL))
-		return wr_err_set(err, WR_E_INVALID, "message: type %u does not come from %s",
-				  m.type, from_peer ? "a peer" : "control");
-	if (read_parts(&r, parts, &m, err) < 0)
+	if (wr_codec_take(&codec, p, len, fds, fd_count, from_peer, &m, err) < 0)
 		return -1;
-	if (r.bad)
-		return bad(err, "it is cut short");
-	if (r.left)
-		return bad(err, "bytes follow its end");
 	*out = m;
 	m = (struct wr_peer_msg)WR_PEER_MSG_INIT;
 	return 0;
@@ -386,23 +298,23 @@ wr_peer_setup_fini(struct wr_peer_setup *s)
 void
 wr_peer_setup_encode(const struct wr_peer_setup *s, struct wr_buf *out)
 {
-	add_node(out, &s->self);
-	add_text(out, s->fleet);
-	add_bytes(out, s->key_pem.p, s->key_pem.len);
-	add_bytes(out, s->cert_der.p, s->cert_der.len);
+	put_node(out, &s->self);
+	wr_codec_put_text(out, s->fleet);
+	wr_codec_put_bytes(out, s->key_pem.p, s->key_pem.len);
+	wr_codec_put_bytes(out, s->cert_der.p, s->cert_der.len);
 	for (size_t i = 0; i < WR_ARRAY_LEN(s->ca_der); i++)
-		add_bytes(out, s->ca_der[i].p, s->ca_der[i].len);
+		wr_codec_put_bytes(out, s->ca_der[i].p, s->ca_der[i].len);
 	wr_buf_add64be(out, (uint64_t)s->fleet_at);
 	wr_buf_add32be(out, (uint32_t)s->node_count);
 	for (size_t i = 0; i < s->node_count; i++)
-		add_node(out, &s->node[i]);
+		put_node(out, &s->node[i]);
 }
 
 static int
 read_part(struct wr_rd *r, struct wr_buf *out, struct wr_err *err)
 {
-	uint32_t len = wr_rd32be(r);
-	const uint8_t *p = wr_rd_bytes(r, len);
+	size_t len;
+	const uint8_t *p = wr_codec_take_bytes(r, &len);
 
 	if (r->bad || len > SETUP_PART_MAX)
 		return wr_err_set(err, WR_E_INVALID,
@@ -417,7 +329,7 @@ read_setup(struct wr_rd *r, struct wr_peer_setup *s, struct wr_err *err)
 	WR_SCOPED(wr_buf_fini) struct wr_buf fleet = WR_BUF_INIT;
 	uint32_t count;
 
-	if (read_node(r, &s->self, err) < 0 || read_part(r, &fleet, err) < 0 ||
+	if (take_node(r, &s->self, err) < 0 || read_part(r, &fleet, err) < 0 ||
 	    read_part(r, &s->key_pem, err) < 0 || read_part(r, &s->cert_der, err) < 0)
 		return -1;
 	for (size_t i = 0; i < WR_ARRAY_LEN(s->ca_der); i++)
@@ -435,7 +347,7 @@ read_setup(struct wr_rd *r, struct wr_peer_setup *s, struct wr_err *err)
 				  "setup: it is cut short, or has too many nodes");
 	s->node = wr_calloc(count, sizeof(*s->node));
 	for (; s->node_count < count; s->node_count++)
-		if (read_node(r, &s->node[s->node_count], err) < 0)
+		if (take_node(r, &s->node[s->node_count], err) < 0)
 			return -1;
 	if (r->left)
 		return wr_err_set(err, WR_E_INVALID, "setup: bytes follow its end");

@@ -11,20 +11,11 @@
 
 #include <cmocka.h>
 
+#include "serve/ipc/test_codec.h"
 #include "sys/fs.h"
 #include "sys/sock.h"
 
 static const struct wr_node_id some_node = {{"0b6d5f3e-2a51-4b0e-9d2e-7f1f5c3a9e10"}, 7};
-
-static int
-pipe_end(void)
-{
-	int p[2];
-
-	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	close(p[1]);
-	return p[0];
-}
 
 /* One well-formed message of each type. */
 static struct wr_peer_msg
@@ -81,9 +72,9 @@ example(enum wr_peer_type type)
 	return m;
 }
 
-static const enum wr_peer_type types[] = {
-    WR_PEER_SETUP, WR_PEER_LISTEN, WR_PEER_SEND,   WR_PEER_REPLY,  WR_PEER_GO,     WR_PEER_REFUSE,
-    WR_PEER_QUIT,  WR_PEER_CALL,   WR_PEER_STREAM, WR_PEER_ANSWER, WR_PEER_FAILED, WR_PEER_NOTE};
+static const int types[] = {WR_PEER_SETUP,  WR_PEER_LISTEN, WR_PEER_SEND,   WR_PEER_REPLY,
+			    WR_PEER_GO,     WR_PEER_REFUSE, WR_PEER_QUIT,   WR_PEER_CALL,
+			    WR_PEER_STREAM, WR_PEER_ANSWER, WR_PEER_FAILED, WR_PEER_NOTE};
 
 static const char *
 text(const char *s)
@@ -99,7 +90,8 @@ test_every_type_over_a_socket(void **state)
 	(void)state;
 	assert_int_equal(wr_msg_pair(s, NULL), 0);
 	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg m = example(types[i]);
+		WR_SCOPED(wr_peer_msg_fini)
+		struct wr_peer_msg m = example((enum wr_peer_type)types[i]);
 		WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg got = WR_PEER_MSG_INIT;
 		bool up = types[i] >= WR_PEER_CALL;
 		struct wr_err err = WR_ERR_INIT;
@@ -130,59 +122,7 @@ test_every_type_over_a_socket(void **state)
 	close(s[1]);
 }
 
-static void
-test_every_cut_and_one_byte_more(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg m = example(types[i]);
-		WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-		bool up = types[i] >= WR_PEER_CALL;
-
-		wr_peer_encode(&m, false, &b);
-		wr_buf_add8(&b, 0);
-		for (size_t len = 0; len <= b.len; len++) {
-			WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg got = WR_PEER_MSG_INIT;
-			struct wr_err err = WR_ERR_INIT;
-			uint8_t *p = wr_memdup(b.p, len);
-			int fd = m.fd >= 0 ? dup(m.fd) : -1;
-			int rc = wr_peer_decode(p, len, &fd, fd >= 0, up, &got, &err);
-
-			free(p);
-			assert_int_equal(rc, len == b.len - 1 ? 0 : -1);
-			assert_int_equal(err.code, rc < 0 ? WR_E_INVALID : WR_E_NONE);
-			/* What is refused leaves no descriptor. */
-			if (rc < 0 && fd >= 0)
-				assert_int_equal(fcntl(fd, F_GETFD), -1);
-		}
-	}
-}
-
-static void
-test_descriptors_out_of_place(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(types); i++) {
-		WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg m = example(types[i]);
-		WR_SCOPED(wr_buf_fini) struct wr_buf b = WR_BUF_INIT;
-		bool up = types[i] >= WR_PEER_CALL;
-
-		wr_peer_encode(&m, false, &b);
-		for (size_t n = 0; n <= 4; n++) {
-			WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg got = WR_PEER_MSG_INIT;
-			struct wr_err err = WR_ERR_INIT;
-			int fds[4];
-			int rc;
-
-			for (size_t k = 0; k < n; k++)
-				fds[k] = pipe_end();
-			rc = wr_peer_decode(b.p, b.len, fds, n, up, &got, &err);
-			assert_int_equal(rc, n == (m.fd >= 0) ? 0 : -1);
-			for (size_t k = 0; rc < 0 && k < n; k++)
-				assert_int_equal(fcntl(fds[k], F_GETFD), -1);
-		}
-	}
-}
+TEST_CODEC(wr_peer, wr_peer_msg, wr_peer_type, WR_PEER_MSG_INIT, WR_PEER_CALL)
 
 static void
 test_long_payloads(void **state)
@@ -254,11 +194,7 @@ test_files_that_are_not_sealed(void **state)
 static void
 test_what_is_no_message(void **state)
 {
-	static const struct {
-		bool up;
-		const char *p;
-		size_t len;
-	} t[] = {
+	static const struct test_garbage garbage[] = {
 	    {false, "\0", 1},
 	    {false, "\x08", 1},
 	    {false, "\x07\0", 2},
@@ -279,15 +215,7 @@ test_what_is_no_message(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < WR_ARRAY_LEN(t); i++) {
-		WR_SCOPED(wr_peer_msg_fini) struct wr_peer_msg got = WR_PEER_MSG_INIT;
-		struct wr_err err = WR_ERR_INIT;
-
-		assert_int_equal(wr_peer_decode(t[i].p, t[i].len, NULL, 0, t[i].up, &got, &err),
-				 -1);
-		assert_int_equal(err.code, WR_E_INVALID);
-		assert_true(strlen(err.msg) > 0);
-	}
+	codec_what_is_no_message(&codec, garbage, WR_ARRAY_LEN(garbage));
 }
 
 static void

@@ -4,7 +4,7 @@
 . /vm/lib.bash
 . /vm/load.bash
 
-make_projects
+begin_save
 
 snap
 t "restart" systemctl restart warren.service
@@ -29,3 +29,8 @@ t "the program goes on without a daemon" counts_on
 t "the state is read from the disk" is running field state alice .state
 t "start" systemctl start warren.service
 still_there
+
+snap
+t "what saves projects when the host goes down: stop, start" systemctl restart warren-shutdown.service
+still_there
+t "the host does not go down, so it did nothing, all the while" stayed

@@ -17,3 +17,4 @@ t "the daemon is another one" test "$(daemon_pid)" != "$before"
 t "and it is the installed binary" runs_installed
 still_there
 t "a save that ran then ended well" save_ended
+t "nothing was saved for a shutdown" stayed

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash source=/dev/null
-# Memory and processes: a project that takes too much ends alone; its neighbour and the daemon go on.
+# Memory and processes: a project that takes too much ends alone; its neighbour and the daemon go on. This comes before
+# systemd reads its units again: from then on it does not notice any more that the kernel ended something in a scope.
 . /vm/lib.bash
 . /vm/load.bash
 . /vm/groups.bash
 
+make_projects
+t "a save that ran then ended well" save_ended
 t "a project whose program does as told" make_worker eve
 t "memory, processors, processes and disks are limited" enforced eve
 t "each project has its group" test -d "$(group_of eve)"
