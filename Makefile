@@ -62,10 +62,13 @@ check: deps-check
 	@ninja -C $(BUILD) all meson-test-prereq
 	@tools/check.sh $(BUILD) $(ONLY)
 
-check-asan: deps-check
-	@test -f build-asan/build.ninja || meson setup build-asan -Dtests=true \
-		-Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+# What is slow to compile is more than what is slow to run, so it is optimized little.
+build-asan: deps-check
+	@test -f build-asan/build.ninja || meson setup build-asan -Dtests=true -Dbuildtype=debugoptimized \
+		-Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
 	@ninja -C build-asan all meson-test-prereq
+
+check-asan: build-asan
 	@tools/check.sh build-asan $(ONLY)
 
 # Guests with a kernel, file systems and an init of their own, see test/vm/README.md.
@@ -74,8 +77,11 @@ check-vm: deps-vm
 	@meson configure $(BUILD) -Dtests=true -Dprefix=/usr
 	@ninja -C $(BUILD) all quota_conform cgroup_test runner_test
 	@echo "Guests in QEMU, with Debian's kernel; their images lie in $(BUILD)/vm"
-	@test/vm/image $(BUILD)/vm
+	@$(MAKE) --no-print-directory vm-image
 	@tools/check.sh --vm $(BUILD) $(ONLY)
+
+vm-image: deps-vm
+	@test/vm/image $(BUILD)/vm
 
 fuzz: deps-fuzz
 	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dtests=false \
@@ -92,8 +98,11 @@ bench: deps-bench
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/limits $(abspath $(BUILD))/bench/limits_bench
 	WARREN_BIN=$(abspath $(BUILD))/warren bench/fleet
 
+# Its build is the one that `check` goes on with; there warnings are errors from then on.
 lint: deps-lint
-	@tools/lint.sh
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=true -Dwerror=true
+	@tools/lint.sh $(BUILD)
 
 format:
 	clang-format -i $$(tools/sources.sh)
@@ -111,5 +120,6 @@ deb: deps-deb
 clean:
 	rm -rf $(BUILD) build-asan build-fuzz
 
-.PHONY: all deps deps-demo deps-check deps-deb deps-vm deps-lint deps-fuzz deps-bench demo check check-asan check-vm \
+.PHONY: all deps deps-demo deps-check deps-deb deps-vm deps-lint deps-fuzz deps-bench demo check build-asan check-asan \
+	check-vm vm-image \
 	fuzz bench lint format install deb clean

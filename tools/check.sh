@@ -5,7 +5,8 @@
 #   check.sh BUILD [PART]   PART: only suites whose name contains it
 #   check.sh --vm BUILD     instead of them the guests of test/vm
 # Suites run side by side, except bats files that say "# alone" in their first ten lines: those
-# measure time or use what there is only one of.  "# once: REASON" there: not repeated with
+# measure time or use what there is only one of.  "# waits" there: for clocks mostly, not for
+# processors, so there are places of their own for such suites.  "# once: REASON": not repeated with
 # sanitizers, because it runs little of our own code and takes long.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -17,8 +18,8 @@ if [ "$1" = --vm ]; then
 fi
 build=$1
 part=${2-}
-# Many suites wait more than they work, so there are more of them than processors.
-jobs=${JOBS:-$(($(nproc) * 2))}
+# How many more may begin, of each kind: also those that work wait now and then.
+declare -A places=([works]=${JOBS:-$(($(nproc) + 1))} [waits]=${JOBS:-$(($(nproc) * 2))})
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
@@ -46,7 +47,7 @@ suites() {
 	fi
 	for f in $(printf '%s\n' test/cli/*.bats | sort -r); do
 		[ -e "$f" ] || continue
-		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --formatter tap $f"
+		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --print-output-on-failure --formatter tap $f"
 	done
 	meson introspect --tests "$build" |
 		jq -r '.[] | [.name, (.cmd | @sh)] | @tsv'
@@ -78,29 +79,27 @@ report() {
 	out=$(count "$(cat "$work/$name.rc")" "$work/$name.tap" "$work/$name.err")
 	read -r ok bad skip <<<"${out##*$'\n'}"
 	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
-	printf '%-24s %4d passed, %d failed, %d skipped  (%s s)\n' "$name" "$ok" "$bad" "$skip" \
-		"$(cat "$work/$name.time")"
+	printf '%-24s %4d passed, %d failed, %d skipped  (%s)\n' "$name" "$ok" "$bad" "$skip" \
+		"$(spent <"$work/$name.time")"
 	[ "$out" = "${out##*$'\n'}" ] || printf '%s\n' "${out%$'\n'*}"
-	rm "$work/$name.done"
+}
+
+# What bash says of the time of a suite; processes that nobody waited for are not in it.
+spent() {
+	awk '{ printf "%.0f s", $1; if ($2 + $3 >= 1) printf ", %.0f s of a processor", $2 + $3 }'
 }
 
 run() {
-	local name=$1 cmd=$2 begin=$SECONDS
-	CMOCKA_MESSAGE_OUTPUT=TAP bash -c "$cmd" >"$work/$name.tap" 2>"$work/$name.err" </dev/null
-	echo $? >"$work/$name.rc"
-	echo $((SECONDS - begin)) >"$work/$name.time"
-	touch "$work/$name.done"
+	local name=$1 cmd=$2 TIMEFORMAT='%1R %1U %1S'
+	{
+		time CMOCKA_MESSAGE_OUTPUT=TAP bash -c "$cmd" >"$work/$name.tap" 2>"$work/$name.err" </dev/null
+		echo $? >"$work/$name.rc"
+	} 2>"$work/$name.time"
 }
 
-report_done() {
-	local f
-	for f in "$work"/*.done; do
-		[ -e "$f" ] && report "$(basename "$f" .done)"
-	done
-}
-
-is_alone() {
-	[[ $2 == *.bats ]] && head -n 10 "${2##* }" | grep -q '^# alone'
+# says WORD COMMAND: it is a bats file whose first lines say so
+says() {
+	[[ $2 == *.bats ]] && head -n 10 "${2##* }" | grep -q "^# $1"
 }
 
 # Why a suite is not repeated with sanitizers; empty: it is.
@@ -113,33 +112,56 @@ why_once() {
 	esac
 }
 
-alone=()
-running=0
+works=() waits=() alone=()
 while IFS=$'\t' read -r name cmd; do
 	[[ $name == *"$part"* ]] || continue
 	why=$(why_once "$name" "$cmd")
 	if [ -n "$why" ]; then
 		printf '%-24s not repeated with sanitizers: %s\n' "$name" "$why"
 		skipped=$((skipped + 1))
-		continue
-	fi
-	if is_alone "$name" "$cmd"; then
+	elif says alone "$cmd"; then
 		alone+=("$name" "$cmd")
-		continue
+	elif says waits "$cmd"; then
+		waits+=("$name" "$cmd")
+	else
+		works+=("$name" "$cmd")
 	fi
-	while ((running >= jobs)); do
-		wait -n
-		running=$((running - 1))
-		report_done
-	done
-	run "$name" "$cmd" &
-	running=$((running + 1))
 done < <(suites)
-wait
-report_done
+
+running=0
+# begin KIND NAME COMMAND...: as many of them as there are places; LEFT is what is left
+begin() {
+	local kind=$1
+	shift
+	while [ $# -gt 0 ] && ((places[$kind] > 0)); do
+		{
+			run "$1" "$2"
+			echo "$kind" >"$work/$1.ended"
+		} &
+		places[$kind]=$((places[$kind] - 1)) running=$((running + 1))
+		shift 2
+	done
+	LEFT=("$@")
+}
+
+while :; do
+	begin waits "${waits[@]}"
+	waits=("${LEFT[@]}")
+	begin works "${works[@]}"
+	works=("${LEFT[@]}")
+	((running > 0)) || break
+	wait -n
+	for f in "$work"/*.ended; do
+		[ -s "$f" ] || continue
+		kind=$(cat "$f")
+		rm "$f"
+		places[$kind]=$((places[$kind] + 1)) running=$((running - 1))
+		report "$(basename "$f" .ended)"
+	done
+done
 for ((i = 0; i < ${#alone[@]}; i += 2)); do
 	run "${alone[i]}" "${alone[i + 1]}"
-	report_done
+	report "${alone[i]}"
 done
 
 if ((passed + failed + skipped == 0)); then
