@@ -70,8 +70,8 @@ event() { api GET /v1/events | jq -e "any(.events[]; $1)" >/dev/null; }
 # NAME...: each runs, can be saved, and holds what it should; the reserve is whole again.
 all_well() {
 	local name
-	# btrfs frees a subvolume when it finds the time.
-	until_true room_is .mark none || until_true room_is .mark none
+	# btrfs frees a subvolume when it finds the time: within two of its transactions, of 30 s at most.
+	within 70 room_is .mark none
 	for name in "$@"; do
 		in_home "$name" sh -c 'date +%N >f'
 		warren save "$name" --json | jq -e '.made and .safe' >/dev/null

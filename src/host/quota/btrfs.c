@@ -392,7 +392,7 @@ remove_tree(struct wr_quota *q, const struct wr_quota_tree *t, bool *out_gone, u
 	struct btrfs_ioctl_vol_args a = {0};
 	struct wr_quota_usage u = {0};
 	struct wr_err why = WR_ERR_INIT;
-	uint64_t number;
+	uint64_t number, transaction;
 
 	if (number_of(t, &number, &why) < 0) {
 		if (why.code == WR_E_NOT_FOUND || why.code == WR_E_UNSUPPORTED)
@@ -410,6 +410,9 @@ remove_tree(struct wr_quota *q, const struct wr_quota_tree *t, bool *out_gone, u
 	snprintf(a.name, sizeof(a.name), "%s", t->id.s);
 	if (ioctl(t->parent_fd, BTRFS_IOC_SNAP_DESTROY, &a) < 0 && errno != ENOENT)
 		return wr_err_sys(err, "remove subvolume '%s'", t->id.s);
+	/* Its room comes back once a transaction has ended and the next one has as well: that can
+	 * take a minute, of which this takes the half. It is not waited for. */
+	(void)ioctl(q->fd, BTRFS_IOC_START_SYNC, &transaction);
 	*out_gone = true;
 	*out_bytes = u.bytes;
 	if (q->caps.bytes)
