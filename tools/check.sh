@@ -50,7 +50,7 @@ suites() {
 		printf '%s\t%s\n' "$(basename "$f" .bats)" "bats --print-output-on-failure --formatter tap $f"
 	done
 	meson introspect --tests "$build" |
-		jq -r '.[] | [.name, (.cmd | @sh)] | @tsv'
+		jq -r 'sort_by(-.priority)[] | [.name, (.cmd | @sh)] | @tsv'
 }
 
 # A suite that dies, stops short of its plan or fails without saying so has failed.
