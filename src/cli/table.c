@@ -218,8 +218,8 @@ static const struct wr_opt save_all_opts[] = {
 	NUM("rf", "N", 1, 9, "be content with N copies (default: all)"),
 	NUM("limit", "N", 1, 1000000, "save the first N projects only"),
 	FLAG("shutdown", 0, "end what is active, too: this host goes down, and they come back with it"),
-	NUM("within", "SECONDS", 1, 240,
-	    "with --shutdown: no longer than that (default: [work] shutdown_save)"),
+	{.name = "within", .kind = WR_OPT_DURATION, .value = "TIME", .min = 1, .max = 240,
+	 .help = "with --shutdown: no longer than that (default: [work] shutdown_save)"},
 	END,
 };
 

@@ -179,7 +179,7 @@ newest() {
 	local uid
 	uid=$("$WARREN" show ann --json | jq -r .uid)
 	echo word >"$WARREN_ROOT/home/ann/note"
-	run -2 "$WARREN" save-all --within 5
+	run -2 "$WARREN" save-all --within 5s
 	run -2 "$WARREN" save-all --shutdown --rf 1
 	run -0 --separate-stderr "$WARREN" save-all --shutdown --json
 	assert_json .schema warren.shutdown/1 .projects 1 .made 1 .late 0 .failed 0 .within 60

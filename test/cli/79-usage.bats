@@ -187,6 +187,20 @@ notice_is() {
 	[[ $output == *"in the trash"*"until"* ]]
 }
 
+@test "usage: what came with an import has cost what it took" {
+	make_node
+	start_daemon
+	mkdir -p src/a src/b
+	noise src/a/big 3
+	noise src/b/big 1
+	made_from "$PWD/src" olga
+	wr_json usage olga >sums
+	wr_json usage olga --now >exact
+	jq -e '[.folders[].path] == ["a", "b"] and .folders[0].stored > 3000000' sums
+	jq -e --slurpfile was sums '[.folders, $was[0].folders] | transpose |
+		all(.[0].path == .[1].path and .[0].bytes == .[1].bytes and (.[0].stored - .[1].stored | fabs) < 1000)' exact
+}
+
 # stop_worker: the worker of a look at olga's files is held where it has told how far it is
 stop_worker() {
 	# A shell of its own: bats watches each of its commands, and this has to be quick.

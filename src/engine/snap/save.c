@@ -334,10 +334,11 @@ take_totals(struct save *s, struct wr_walk_out *w)
 static void
 keep_sums(struct save *s)
 {
+	const char *source = s->o->sums_of ? s->o->sums_of : s->source;
 	struct wr_usage u;
 	bool changed;
 
-	wr_usage_load(s->repo, s->source, &u);
+	wr_usage_load(s->repo, source, &u);
 	wr_usage_add(&u, s->sums, s->same_tree, &changed);
 	changed |= u.left_out_files != s->res->left_out_files ||
 		   u.left_out_bytes != s->res->left_out_bytes;
@@ -345,7 +346,7 @@ keep_sums(struct save *s)
 	u.left_out_files = s->res->left_out_files;
 	u.left_out_bytes = s->res->left_out_bytes;
 	if (changed)
-		wr_usage_store(s->repo, s->source, &u);
+		wr_usage_store(s->repo, source, &u);
 	wr_usage_fini(&u);
 }
 

@@ -28,6 +28,8 @@ struct wr_save_opts {
 	 * unchanged, as rsync does, instead of reading it. */
 	bool trust_mtime;
 	bool no_cache; /* neither use nor write the stat cache */
+	/* Sums of folders are kept as those of this source; NULL: of the one that is saved. */
+	const char *sums_of;
 	/* Carry bytes over from the snapshot the stat cache stands for, if there is one, instead of
 	 * the branch's newest (safety snapshots: most of it is in history already). */
 	bool carry_from_cache;

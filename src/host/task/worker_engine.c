@@ -679,7 +679,8 @@ take_in(struct wr_worker *w, struct wr_repo *r, struct wr_ignore *ig, struct wr_
 	o.root_fd = WR_WORKER_SOURCE;
 	o.only_own_links = false; /* an operator says what is imported */
 	o.no_cache = true;
-	o.force = true; /* an empty source is a snapshot as well */
+	o.sums_of = w->tree_path; /* it is there that usage asks what folders have cost */
+	o.force = true;           /* an empty source is a snapshot as well */
 	o.ignore = ig;
 	o.what = "warren import";
 	o.progress = import_progress;

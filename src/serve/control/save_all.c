@@ -380,7 +380,7 @@ wr_on_shutdown(struct wr_control *c, struct wr_req *q, struct wr_err *err)
 		return wr_err_set(err, WR_E_BUSY, "this host is going down already");
 	if (within == 0) {
 		wr_err_set(err, WR_E_DENIED, "[work] shutdown_save is never: nothing is saved");
-		return wr_err_hint(err, "warren save-all --shutdown --within SECONDS");
+		return wr_err_hint(err, "warren save-all --shutdown --within TIME");
 	}
 	if (begin(q, &a, err) < 0)
 		return -1;
