@@ -14,7 +14,7 @@ DEPS_BUILD = gcc libc6-dev make git meson ninja-build pkg-config libssl-dev libi
 DEPS_DEMO = bup rsync jq btrfs-progs mount openssl
 DEPS_CHECK = libcmocka-dev zlib1g-dev bats bup par2 rsync jq acl attr mtree-netbsd e2fsprogs \
 	fuse3 python3-fuse mount procps bsdutils libcap2-bin patch \
-	python3 xxd curl openssl iproute2 faketime spin btrfs-progs xfsprogs
+	python3 xxd curl openssl iproute2 faketime spin btrfs-progs xfsprogs time
 DEPS_DEB = dpkg-dev jq
 DEPS_VM = qemu-system-x86 debootstrap
 DEPS_LINT = clang clang-format cppcheck shellcheck
