@@ -487,6 +487,8 @@ all_kinds() {
 		do_op POST /v1/projects/ann/start | jq -e '.state == "failed"'
 		all_of "$tree" | diff before -
 		[ "$at" = exchanged ] || ! in_subvolume
+		# So that the next daemon does not begin by itself.
+		do_op POST /v1/projects/ann/stop '{"no_save":true}' >/dev/null
 	done
 	in_subvolume
 	stop_daemon
@@ -548,7 +550,9 @@ all_kinds() {
 	exec 8>>"$tree/f"
 	stays "somebody has 'f' open to write"
 	exec 8>&-
-	# Also who sets nothing but an attribute, which leaves size and times of the file alone.
+	# Also who sets nothing but an attribute, which leaves size and times of the file alone. It takes long enough that
+	# the writer comes to work meanwhile.
+	seq -f "$tree/n%g" 3000 | xargs touch
 	python3 -c 'import os, sys
 f = os.open(sys.argv[1], os.O_RDONLY)
 while True: os.setxattr(f, "user.n", os.urandom(4).hex().encode())' "$tree/f" 3>&- &

@@ -186,8 +186,8 @@ sending() {
 		jq -e '[.targets[]?.done] | length > 0 and min > 1000000' >/dev/null
 }
 
-# Ends every process of a node that has one of our parts' names.
+# Ends every process of a node that has one of our parts' names; it may just have ended.
 kill_part() {
 	need_hosts
-	node "$1" sh -c 'for p in $(pgrep -f "^[^ ]*warren @'"$2"'"); do kill -KILL $p; done'
+	node "$1" sh -c 'for p in $(pgrep -f "^[^ ]*warren @'"$2"'"); do kill -KILL $p || true; done'
 }
