@@ -553,9 +553,9 @@ all_kinds() {
 	# Also who sets nothing but an attribute, which leaves size and times of the file alone. It takes long enough that
 	# the writer comes to work meanwhile.
 	seq -f "$tree/n%g" 3000 | xargs touch
-	python3 -c 'import os, sys
-f = os.open(sys.argv[1], os.O_RDONLY)
-while True: os.setxattr(f, "user.n", os.urandom(4).hex().encode())' "$tree/f" 3>&- &
+	python3 -c 'import os, sys, time
+f, end = os.open(sys.argv[1], os.O_RDONLY), time.monotonic() + 60
+while time.monotonic() < end: os.setxattr(f, "user.n", os.urandom(4).hex().encode())' "$tree/f" 3>&- &
 	writer=$!
 	until_true getfattr -n user.n "$tree/f"
 	stays "'f' was changed meanwhile"
